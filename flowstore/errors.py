@@ -1,0 +1,127 @@
+"""Every error that flowstore raises on purpose, under one base.
+
+The docstring of a class is its default message.
+"""
+
+from __future__ import annotations
+
+
+class FlowstoreError(Exception):
+    """Something went wrong in flowstore."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or (type(self).__doc__ or "").strip())
+
+
+# --- what the caller handed in -------------------------------------------------------
+
+
+class InvalidValueError(FlowstoreError, ValueError):
+    """A value cannot be stored and read back unchanged.
+
+    Args:
+        path: where the value is, as in ``data.docs[3].client``.
+        problem: what is wrong with it and what to do.
+    """
+
+    def __init__(self, path: str, problem: str) -> None:
+        self.path = path
+        self.problem = problem
+        super().__init__(f"{path}: {problem}")
+
+    def __reduce__(self) -> tuple[type[InvalidValueError], tuple[str, str]]:
+        return type(self), (self.path, self.problem)
+
+
+class ValueTooLargeError(InvalidValueError):
+    """A value is larger or deeper than the configured limit."""
+
+
+class InvalidStateError(InvalidValueError):
+    """The state of a run cannot be stored, or fails its model's validation."""
+
+
+class EventTypeError(FlowstoreError, TypeError):
+    """What was sent or emitted is not an event."""
+
+
+class EventVersionError(FlowstoreError):
+    """A stored event has a version that this code cannot read."""
+
+
+class DuplicateHandlerError(FlowstoreError, ValueError):
+    """Two handlers of one name would get the same event."""
+
+
+class HandlerSignatureError(FlowstoreError, TypeError):
+    """A handler takes parameters that flowstore does not know how to fill."""
+
+
+class HandlerReturnError(FlowstoreError, TypeError):
+    """A handler returned or yielded something that is not an event."""
+
+
+class HandlerTimeoutError(FlowstoreError, TimeoutError):
+    """A handler ran longer than its timeout."""
+
+
+class ConfigurationError(FlowstoreError, ValueError):
+    """An option has a value that flowstore cannot work with."""
+
+
+# --- runs ----------------------------------------------------------------------------
+
+
+class RunNotFoundError(FlowstoreError, LookupError):
+    """There is no run with this correlation_id in the store."""
+
+
+class EventConflictError(FlowstoreError):
+    """The run already has an event with this id and other content."""
+
+
+class LeaseLostError(FlowstoreError):
+    """Another worker took over the run, so this commit was refused."""
+
+
+class WaitTimeoutError(FlowstoreError, TimeoutError):
+    """The run did not settle in time."""
+
+
+# --- the store -----------------------------------------------------------------------
+
+
+class StoreError(FlowstoreError):
+    """The store could not do what was asked."""
+
+
+class StoreUrlError(StoreError, ValueError):
+    """The store's URL or path cannot be understood."""
+
+
+class StoreUnavailableError(StoreError):
+    """The database cannot be opened or written."""
+
+
+class StoreFullError(StoreError):
+    """The disk is full; nothing of this commit was written."""
+
+
+class StoreCorruptError(StoreError):
+    """The file is not a flowstore database, or it is damaged."""
+
+
+class StoreBusyError(StoreError):
+    """Another connection kept the database locked for too long."""
+
+
+class StoreClosedError(StoreError):
+    """The store has been closed."""
+
+
+class SchemaError(StoreError):
+    """The database's schema is not one that this version of flowstore can use."""
+
+
+class StatementError(StoreError):
+    """A statement given to ctx.execute failed; its handler's commit was refused."""

@@ -1,0 +1,160 @@
+"""The tables: the one source of the schema, for every dialect and for the migrations.
+
+Times are microseconds since 1970, UTC. JSON is text, written once and read back as it was.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+# SQLite gives a 64-bit rowid only to a column whose type is exactly INTEGER.
+_Identity = BigInteger().with_variant(Integer(), "sqlite")
+
+
+def _run_column() -> Column[int]:
+    return Column("run_id", _Identity, ForeignKey("run.id"), nullable=False)
+
+
+run = Table(
+    "run",
+    metadata,
+    Column("id", _Identity, primary_key=True, autoincrement=True),
+    Column("correlation_id", Text, nullable=False, unique=True),
+    Column("workflow", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("head", BigInteger, nullable=False),
+    Column("cursor", BigInteger, nullable=False),
+    Column("state_version", BigInteger, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("owner", Text),
+    Column("ready_at", BigInteger),
+    Column("result", Text),
+    Column("reason", Text),
+    Column("lineage", Text),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    # What a worker looks for: only runs with something to handle are in this index.
+    Index(
+        "ix_run_pending",
+        "workflow",
+        "owner",
+        sqlite_where=text("status = 'running'"),
+        postgresql_where=text("status = 'running'"),
+    ),
+)
+
+event = Table(
+    "event",
+    metadata,
+    Column("seq", _Identity, primary_key=True, autoincrement=True),
+    _run_column(),
+    Column("position", BigInteger, nullable=False),
+    Column("id", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("data", Text),
+    Column("metadata", Text),
+    Column("error", Text),
+    Column("causation_id", Text),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger),
+    UniqueConstraint("run_id", "position"),
+    UniqueConstraint("run_id", "id"),
+)
+
+transition = Table(
+    "transition",
+    metadata,
+    _run_column(),
+    Column("position", BigInteger, nullable=False),
+    Column("number", BigInteger, nullable=False),
+    Column("handler", Text, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("outcome", Text, nullable=False),
+    Column("change", Text),
+    Column("error", Text),
+    Column("traceback", Text),
+    Column("started_at", BigInteger, nullable=False),
+    Column("duration", BigInteger, nullable=False),
+    PrimaryKeyConstraint("run_id", "position", "number"),
+    Index(
+        "ix_transition_dead",
+        "started_at",
+        sqlite_where=text("outcome = 'dead'"),
+        postgresql_where=text("outcome = 'dead'"),
+    ),
+    sqlite_with_rowid=False,
+)
+
+snapshot = Table(
+    "snapshot",
+    metadata,
+    _run_column(),
+    Column("position", BigInteger, nullable=False),
+    Column("state", Text, nullable=False),
+    PrimaryKeyConstraint("run_id", "position"),
+    sqlite_with_rowid=False,
+)
+
+step = Table(
+    "step",
+    metadata,
+    _run_column(),
+    Column("position", BigInteger, nullable=False),
+    Column("handler", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("result", Text),
+    Column("started_at", BigInteger, nullable=False),
+    Column("duration", BigInteger, nullable=False),
+    PrimaryKeyConstraint("run_id", "position", "handler", "name", "number"),
+    sqlite_with_rowid=False,
+)
+
+drop = Table(
+    "drop",
+    metadata,
+    Column("seq", _Identity, primary_key=True, autoincrement=True),
+    _run_column(),
+    Column("event_id", Text),
+    Column("name", Text),
+    Column("position", BigInteger),
+    Column("handler", Text),
+    Column("reason", Text, nullable=False),
+    Column("detail", Text),
+    Column("created_at", BigInteger, nullable=False),
+    Index("ix_drop_run_id", "run_id"),
+)
+
+worker = Table(
+    "worker",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("host", Text, nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("started_at", BigInteger, nullable=False),
+    Column("lease", BigInteger, nullable=False),
+)
+
+TABLES = tuple(metadata.sorted_tables)
