@@ -1,0 +1,455 @@
+"""Events between what users write and what the log holds: JSON, types, versions.
+
+A stored event names its type; no class is ever imported by a name found in stored data.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields, is_dataclass
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, cast, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.errors import PydanticUserError
+
+from flowstore.clock import to_datetime
+from flowstore.door import Limits, decode_json, encode_json
+from flowstore.errors import (
+    ConfigurationError,
+    EventTypeError,
+    EventVersionError,
+    InvalidValueError,
+    ValueTooLargeError,
+)
+from flowstore.events import WorkflowEvent
+from flowstore.proof import Form
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+__all__ = ["Codec", "Encoded", "EventTypes", "Limits", "decode_json", "encode_json", "same_content"]
+
+_JSON_TYPES: Final = (Any, object, str, int, float, bool, list, dict, type(None), None)
+_EXPECTED: Final = "send a WorkflowEvent, a Pydantic model or a dataclass instance"
+
+
+class Encoded(NamedTuple):
+    """An event's content as the log has it; ``data`` and ``metadata`` are JSON texts."""
+
+    name: str
+    version: int
+    data: str | None
+    metadata: str | None
+    error: str | None
+
+
+class Stored(Protocol):
+    """What the log has of an event, as far as its envelope needs it."""
+
+    @property
+    def position(self) -> int: ...
+    @property
+    def id(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def version(self) -> int: ...
+    @property
+    def data(self) -> str | None: ...
+    @property
+    def metadata(self) -> str | None: ...
+    @property
+    def error(self) -> str | None: ...
+    @property
+    def causation_id(self) -> str | None: ...
+    @property
+    def created_at(self) -> int: ...
+
+
+class EventTypes:
+    """The classes whose objects are events, by name.
+
+    Subclasses of registered classes are known too, whenever they are defined.
+    """
+
+    def __init__(self) -> None:
+        self._registered: dict[str, type] = {}
+        self._found: dict[str, type] = {}
+        self._lineages: dict[str, tuple[type, ...]] = {}
+
+    def register(self, kind: type) -> str:
+        """Make a Pydantic model class or a dataclass an event type; return its name.
+
+        The name is that of the class, or its own class attribute ``event_name``.
+
+        Raises:
+            EventTypeError: it is another kind of class, or another class has the name.
+        """
+        if not isinstance(cast("object", kind), type) or not _is_typed(kind):
+            message = (
+                f"{_shown(kind)} cannot be an event type; "
+                "use a Pydantic model class, a dataclass, or a name as str"
+            )
+            raise EventTypeError(message)
+        name = self.name_of(kind)
+        self._registered[name] = kind
+        self._found.pop(name, None)
+        self._lineages.clear()
+        return name
+
+    def name_of(self, event: object) -> str:
+        """Return the name under which an event, or the events of a class, are stored.
+
+        Raises:
+            EventTypeError: it is not an event, or another class has the name.
+        """
+        kind = event if isinstance(event, type) else type(event)
+        if not _is_typed(kind):
+            message = f"{_shown(event)} is not an event; {_EXPECTED}"
+            raise EventTypeError(message)
+        own = vars(kind).get("event_name")
+        if type(own) is not str or _is_field(kind, "event_name"):
+            own = kind.__name__
+        known = self._registered.get(own)
+        if known is not None and known is not kind:
+            message = (
+                f"two classes have the event name {own!r}: {_place(known)} and {_place(kind)}; "
+                "give one of them another: event_name: ClassVar[str] = …"
+            )
+            raise EventTypeError(message)
+        return own
+
+    def type_for(self, name: str) -> type | None:
+        """Return the class that is registered under this name, or derived from one that is.
+
+        Raises:
+            EventTypeError: two subclasses have the name, so there is no telling them apart.
+        """
+        kind = self._registered.get(name) or self._found.get(name)
+        if kind is None and self._registered:
+            kind = self._search(name)
+            if kind is not None:
+                self._found[name] = kind
+        return kind
+
+    def lineage(self, name: str) -> tuple[type, ...]:
+        """Return the class for this name and every registered class that it derives from.
+
+        The class itself comes first, the others in the order of its bases; nothing if no
+        class has the name.
+        """
+        known = self._lineages.get(name)
+        if known is None:
+            kind = self.type_for(name)
+            if kind is None:
+                return ()  # not remembered: the class may be defined later
+            registered = set(self._registered.values())
+            known = (kind, *(base for base in kind.__mro__[1:] if base in registered))
+            self._lineages[name] = known
+        return known
+
+    def _search(self, name: str) -> type | None:
+        found: dict[str, type] = {}
+        for kind in _subclasses(self._registered.values()):
+            if kind.__name__ == name or vars(kind).get("event_name") == name:
+                if self.name_of(kind) == name:
+                    # A dataclass with slots is made twice; the younger is the one in use.
+                    found[_place(kind)] = kind
+        if len(found) > 1:
+            message = (
+                f"the event name {name!r} stands for several classes: {', '.join(found)}; "
+                "register the one that is meant, or give the others an event_name"
+            )
+            raise EventTypeError(message)
+        return next(iter(found.values()), None)
+
+
+class Codec:
+    """Turns events, results and state into what the store holds, and back.
+
+    Args:
+        limits: how large things may be.
+    """
+
+    def __init__(self, limits: Limits | None = None) -> None:
+        self.limits = limits or Limits()
+        self.types = EventTypes()
+        self._forms: dict[Any, Form | None] = {}
+        self._upcasters: dict[str, dict[int, Callable[[Any], Any]]] = {}
+        self._versions: dict[str, int] = {}
+
+    # --- versions ---
+
+    def upcaster(self, name: str, version: int, function: Callable[[Any], Any]) -> None:
+        """Add the function that turns data of this version of an event into the next.
+
+        The current version of an event is one more than the highest that has an upcaster,
+        and 1 without any.
+
+        Raises:
+            ConfigurationError: the version is below 1, or has an upcaster already.
+        """
+        if type(version) is not int or version < 1:
+            message = f"upcaster of {name!r}: version is {version!r}; versions count from 1"
+            raise ConfigurationError(message)
+        known = self._upcasters.setdefault(name, {})
+        if version in known:
+            message = f"upcaster of {name!r} from version {version} is there already: {_place(known[version])}"
+            raise ConfigurationError(message)
+        known[version] = function
+        self._versions[name] = max(known) + 1
+
+    def version_of(self, name: str) -> int:
+        """Return the version under which an event of this name is stored now."""
+        return self._versions.get(name, 1)
+
+    # --- events ---
+
+    def encode(self, event: object) -> Encoded:
+        """Turn an event into what the log holds.
+
+        Args:
+            event: a `WorkflowEvent`, or a Pydantic model or dataclass, registered or not.
+
+        Raises:
+            EventTypeError: it is something else, or its name is already another class's.
+            InvalidValueError: part of it cannot be stored and read back unchanged.
+            ValueTooLargeError: part of it is over a limit.
+        """
+        if not isinstance(event, WorkflowEvent):
+            return self._encode_typed(event)
+        limits = self.limits
+        name = event.name
+        # isprintable is false for NUL and lone surrogates, and for some that are fine.
+        if type(name) is not str or not 0 < len(name) <= limits.name_length or not name.isprintable():
+            self.check_text(name, "name", limits.name_length)
+        data, metadata, error = event.data, event.metadata, event.error
+        if data is not None:
+            data = encode_json(
+                data, "data", max_bytes=limits.data_bytes, max_depth=limits.depth
+            )
+        if metadata is not None:
+            if type(metadata) is not dict:
+                problem = f"is {_shown(metadata)}; it must be a dict or None"
+                raise InvalidValueError("metadata", problem)
+            metadata = encode_json(
+                metadata, "metadata", max_bytes=limits.metadata_bytes, max_depth=limits.depth
+            )
+        if error is not None:
+            self._check_error(error)
+        return Encoded(name, self._versions.get(name, 1), data, metadata, error)
+
+    def _encode_typed(self, event: object) -> Encoded:
+        if isinstance(event, type) or not _is_typed(type(event)):
+            message = f"{_shown(event)} is not an event; {_EXPECTED}"
+            raise EventTypeError(message)
+        name = self.types.name_of(event)
+        form = self._event_form(type(event))
+        data = form.dump(
+            event, "data", max_bytes=self.limits.data_bytes, max_depth=self.limits.depth
+        )
+        return Encoded(name, self._versions.get(name, 1), data, None, None)
+
+    def decode(self, name: str, version: int, data: str | None) -> Any:
+        """Read an event's data, brought up to the current version of the event.
+
+        Raises:
+            EventVersionError: the event is newer than the code, an upcaster is missing on
+                the way, or one failed.
+        """
+        value = decode_json(data)
+        current = self._versions.get(name, 1)
+        if version == current:
+            return value
+        if version > current:
+            message = (
+                f"event {name!r} has version {version} and this code knows {current}; "
+                "run the newer code, or add its upcasters"
+            )
+            raise EventVersionError(message)
+        for step in range(version, current):
+            value = self._upcast(name, step, value)
+        return value
+
+    def _upcast(self, name: str, version: int, value: Any) -> Any:
+        function = self._upcasters[name].get(version)
+        if function is None:
+            message = (
+                f"event {name!r} has no upcaster from version {version} to {version + 1}; add it"
+            )
+            raise EventVersionError(message)
+        try:
+            return function(value)
+        except Exception as error:
+            message = (
+                f"the upcaster of event {name!r} from version {version} to {version + 1} failed: "
+                f"{type(error).__name__}: {error}"
+            )
+            raise EventVersionError(message) from error
+
+    def typed(self, name: str, data: Any) -> object:
+        """Make the object of an event from its data, as `decode` returned it.
+
+        Raises:
+            EventTypeError: no class is registered for the name.
+            InvalidValueError: the data does not fit the class (any more); says where.
+        """
+        kind = self.types.type_for(name)
+        if kind is None:
+            message = f"no class is registered for the event {name!r}; register it with a handler"
+            raise EventTypeError(message)
+        return self._event_form(kind).load_plain(data, "data")
+
+    def event(self, stored: Stored, correlation_id: str) -> WorkflowEvent:
+        """Make the envelope of an event that the log holds."""
+        return WorkflowEvent(
+            stored.name,
+            self.decode(stored.name, stored.version, stored.data),
+            decode_json(stored.metadata),
+            stored.error,
+            stored.id,
+            correlation_id,
+            stored.causation_id,
+            stored.position,
+            to_datetime(stored.created_at),
+        )
+
+    # --- results ---
+
+    def encode_value(
+        self, value: object, path: str, max_bytes: int | None = None, annotation: Any = None
+    ) -> str:
+        """Turn the result of a step or a run into JSON.
+
+        Args:
+            value: any JSON value, or what the annotation describes.
+            path: where the value is, for messages.
+            max_bytes: the most bytes that the JSON may have; the limit for results if None.
+            annotation: the return type of the function that made it, if it has one.
+
+        Raises:
+            InvalidValueError: it cannot be stored and read back unchanged.
+            ValueTooLargeError: it is too large or too deep.
+        """
+        max_bytes = max_bytes or self.limits.result_bytes
+        form = self._value_form(annotation)
+        if form is not None:
+            return form.dump(value, path, max_bytes=max_bytes, max_depth=self.limits.depth)
+        if not isinstance(value, type) and _is_typed(type(value)):
+            problem = (
+                f"is {_shown(value)}, and without its type it could not be made again; "
+                "annotate the function's return type"
+            )
+            raise InvalidValueError(path, problem)
+        return encode_json(value, path, max_bytes=max_bytes, max_depth=self.limits.depth)
+
+    def decode_value(self, text: str | None, annotation: Any = None, path: str = "result") -> Any:
+        """Read a result again; the annotation must be the one that it was stored with.
+
+        Raises:
+            InvalidValueError: the result does not fit the annotation.
+        """
+        form = self._value_form(annotation)
+        if form is None or text is None:
+            return decode_json(text)
+        return form.load(text, path)
+
+    # --- texts ---
+
+    def check_text(self, text: object, path: str, max_length: int) -> None:
+        """Refuse a name or an id that is not a str, empty, too long, or has NUL or surrogates.
+
+        Args:
+            text: the name or id.
+            path: what it is, for messages.
+            max_length: in characters.
+
+        Raises:
+            InvalidValueError: it is not a proper text.
+            ValueTooLargeError: it is too long.
+        """
+        if type(text) is not str:
+            raise InvalidValueError(path, f"is {_shown(text)}; it must be a str")
+        if not text:
+            raise InvalidValueError(path, "is empty; it must have at least one character")
+        if len(text) > max_length:
+            problem = f"has {len(text)} characters and the limit is {max_length}; shorten it"
+            raise ValueTooLargeError(path, problem)
+        encode_json(text, path, max_bytes=12 * max_length + 2, max_depth=1)
+
+    def _check_error(self, error: object) -> None:
+        if type(error) is not str:
+            raise InvalidValueError("error", f"is {_shown(error)}; it must be a str or None")
+        encode_json(error, "error", max_bytes=self.limits.data_bytes, max_depth=1)
+
+    # --- forms ---
+
+    def _event_form(self, kind: type) -> Form:
+        form = self._forms.get(kind)
+        if form is None:
+            try:
+                form = self._forms[kind] = Form(kind)
+            except (PydanticUserError, NameError) as error:
+                message = f"{_place(kind)} cannot be an event type: {error}"
+                raise EventTypeError(message) from error
+        return form
+
+    def _value_form(self, annotation: Any) -> Form | None:
+        if _is_json_type(annotation):
+            return None
+        try:
+            return self._forms[annotation]
+        except (KeyError, TypeError):  # TypeError: it cannot be hashed
+            pass
+        try:
+            form = Form(annotation)
+        except (PydanticUserError, NameError):
+            form = None  # Pydantic does not know the type; then only plain JSON can pass
+        try:
+            self._forms[annotation] = form
+        except TypeError:
+            pass
+        return form
+
+
+def same_content(one: str | None, other: str | None) -> bool:
+    """Tell whether two JSON texts stand for the same value; the order of keys is no matter."""
+    if one == other:
+        return True
+    return decode_json(one) == decode_json(other)
+
+
+def _is_typed(kind: type) -> bool:
+    if issubclass(kind, BaseModel):
+        return True
+    return is_dataclass(kind) and not issubclass(kind, WorkflowEvent)
+
+
+def _is_field(kind: type, name: str) -> bool:
+    return is_dataclass(kind) and any(field.name == name for field in fields(kind))
+
+
+def _is_json_type(annotation: Any) -> bool:
+    if any(annotation is known for known in _JSON_TYPES):
+        return True
+    return get_origin(annotation) in (list, dict) and all(map(_is_json_type, get_args(annotation)))
+
+
+def _subclasses(kinds: Any) -> Iterator[type]:
+    seen: set[type] = set()
+    queue = list(kinds)
+    for kind in queue:
+        for derived in type.__subclasses__(kind):
+            if derived not in seen:
+                seen.add(derived)
+                queue.append(derived)
+                yield derived
+
+
+def _place(thing: Any) -> str:
+    return f"{thing.__module__}.{thing.__qualname__}"
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, type):
+        return f"the class {_place(value)}"
+    return f"a value of type {type(value).__name__}"
