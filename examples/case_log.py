@@ -1,0 +1,298 @@
+"""Feed a process log as events, one run a case, and sum up what the runs have come to.
+
+    python examples/case_log.py FILE [--store case_log.db] [--json]
+
+FILE is JSON lines, also gzipped. Each line is an object with ``id``, ``case``, ``activity`` and
+``time`` (ISO 8601 with an offset), and may have a ``resource`` and anything else. Kill it and
+run it again: what was interrupted goes on, and lines that are known are refused as duplicates.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gzip
+import json
+import statistics
+import sys
+import textwrap
+import time
+import zlib
+from array import array
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+
+from flowstore import Context, Receipt, WorkflowEvent, WorkflowManager
+from flowstore.errors import FlowstoreError, InvalidValueError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+BATCH = 1_000
+"""Lines that are sent in one transaction; two batches at most are under way."""
+
+REPORT_EVERY = 10_000
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+
+
+class LineError(Exception):
+    """A line of the log is not an event."""
+
+
+# --- what happens to a case ---------------------------------------------------------------
+
+
+def build(store: str) -> WorkflowManager:
+    """Make the workflow: what each case keeps as its state."""
+    workflow = WorkflowManager(store, name="case-log")
+
+    @workflow.on("activity")
+    async def fold(event: WorkflowEvent, ctx: Context) -> None:
+        row, case = event.data, ctx.state
+        path = case.setdefault("path", [])
+        resource = row.get("resource")
+        if path and resource != case["resource"]:
+            case["hand_overs"] += 1
+        moment = microseconds(row["time"])
+        case.setdefault("hand_overs", 0)
+        case["resource"] = resource
+        case["first"] = min(moment, case.get("first", moment))
+        case["last"] = max(moment, case.get("last", moment))
+        path.append(row["activity"])
+
+    return workflow
+
+
+def microseconds(text: str) -> int:
+    """Turn a time with an offset into microseconds since 1970, exactly."""
+    return (datetime.fromisoformat(text) - EPOCH) // MICROSECOND
+
+
+# --- from the file to the store -----------------------------------------------------------
+
+
+class Line(NamedTuple):
+    """A line of the log as an event."""
+
+    number: int
+    event: WorkflowEvent
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+
+
+def parse(text: str) -> WorkflowEvent:
+    """Turn a line into an event; raise ValueError if it cannot be one."""
+    try:
+        row = _DECODER.decode(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not JSON: {error.msg} at column {error.colno}") from error
+    except RecursionError as error:
+        raise ValueError("nested too deep") from error
+    if not isinstance(row, dict):
+        raise ValueError("not a JSON object")  # noqa: TRY004 - all that is wrong is one error
+    for key in ("id", "case", "activity", "time"):
+        if not isinstance(row.get(key), str) or not row[key]:
+            raise ValueError(f"{key!r} must be a text that is not empty")
+    if datetime.fromisoformat(row["time"]).tzinfo is None:
+        raise ValueError("'time' has no offset from UTC")
+    identity, case = row.pop("id"), row.pop("case")
+    return WorkflowEvent("activity", row, id=identity, correlation_id=case)
+
+
+def read(log: Path) -> Iterator[Line]:
+    """Read the log line by line; raise LineError where it is damaged."""
+    number = 0
+    opened = gzip.open if log.suffix == ".gz" else open
+    try:
+        with opened(log, "rt", encoding="utf-8") as lines:
+            for number, text in enumerate(lines, 1):
+                if text.strip():
+                    yield Line(number, parse(text))
+    except (EOFError, UnicodeDecodeError, gzip.BadGzipFile, zlib.error) as error:
+        raise LineError(f"{log}: damaged after line {number}: {error}") from error
+    except ValueError as error:
+        raise LineError(f"{log}, line {number}: {error}") from error
+
+
+def batches(lines: Iterator[Line]) -> Iterator[list[Line]]:
+    """Gather lines; what stands before a damaged line is handed out before the error."""
+    batch: list[Line] = []
+    try:
+        for line in lines:
+            batch.append(line)
+            if len(batch) == BATCH:
+                yield batch
+                batch = []
+    except LineError:
+        yield batch
+        raise
+    yield batch
+
+
+class Feed:
+    """Sends a log to the store, a batch ahead of the handlers and no more.
+
+    Args:
+        workflow: where the events go.
+        log: the file; messages name it.
+    """
+
+    def __init__(self, workflow: WorkflowManager, log: Path) -> None:
+        self._workflow = workflow
+        self._log = log
+        self._started = time.monotonic()
+        self.lines = 0
+        self.duplicates = 0
+
+    async def run(self) -> None:
+        """Send every line, and return when all of them are handled."""
+        async with self._workflow:
+            before: set[str] = set()
+            for batch in batches(read(self._log)):
+                receipts = await self._send(batch)
+                self._count(receipts)
+                await self._settle(before)
+                before = {r.correlation_id for r in receipts if r.status == "accepted"}
+            await self._settle(before)
+
+    async def _send(self, batch: list[Line]) -> list[Receipt]:
+        try:
+            return await self._workflow.send_many([line.event for line in batch])
+        except InvalidValueError:
+            # Nothing of the batch was sent. Find the line; what stands before it stays.
+            for line in batch:
+                try:
+                    await self._workflow.send(line.event)
+                except InvalidValueError as error:
+                    raise LineError(f"{self._log}, line {line.number}: {error}") from error
+            raise
+
+    async def _settle(self, cases: set[str]) -> None:
+        await asyncio.gather(*(self._workflow.run(case).wait() for case in cases))
+
+    def _count(self, receipts: list[Receipt]) -> None:
+        before = self.lines
+        self.lines += len(receipts)
+        self.duplicates += sum(receipt.status == "duplicate" for receipt in receipts)
+        if before // REPORT_EVERY != self.lines // REPORT_EVERY:
+            speed = self.lines / (time.monotonic() - self._started)
+            tell(f"{self.lines:,} lines, {speed:,.0f} a second")
+
+
+# --- from the store to the summary --------------------------------------------------------
+
+
+class Summary:
+    """What all cases have in common; holds counts, not cases."""
+
+    def __init__(self) -> None:
+        self.cases = 0
+        self.events = 0
+        self.hand_overs = 0
+        self.paths: Counter[tuple[str, ...]] = Counter()
+        self._open_times = array("q")  # eight bytes a case, for the median
+
+    def add(self, case: dict[str, Any]) -> None:
+        """Take in the state of a case."""
+        self.cases += 1
+        self.events += len(case["path"])
+        self.hand_overs += case["hand_overs"]
+        self.paths[tuple(case["path"])] += 1
+        self._open_times.append(case["last"] - case["first"])
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the figures as JSON has them; times are microseconds."""
+        times = self._open_times
+        frequent = sorted(self.paths.items(), key=lambda item: (-item[1], item[0]))[:5]
+        return {
+            "cases": self.cases,
+            "events": self.events,
+            "hand_overs": self.hand_overs,
+            "different_paths": len(self.paths),
+            "open_time": {
+                "shortest": min(times, default=None),
+                "median": statistics.median_low(times) if times else None,
+                "mean": sum(times) // len(times) if times else None,
+                "longest": max(times, default=None),
+                "total": sum(times),
+            },
+            "paths": [{"cases": count, "path": list(path)} for path, count in frequent],
+        }
+
+
+async def sum_up(workflow: WorkflowManager) -> Summary:
+    """Read the state of every case, some at a time."""
+    summary = Summary()
+    async for _, case in workflow.states():
+        summary.add(case)
+    return summary
+
+
+def text_of(figures: dict[str, Any]) -> str:
+    """Write the figures for people."""
+    lines = [
+        f"cases         {figures['cases']:,}",
+        f"events        {figures['events']:,}",
+        f"duplicates    {figures['duplicates']:,} refused of {figures['lines']:,} lines now",
+        f"hand-overs    {figures['hand_overs']:,}",
+        "open time     "
+        + ", ".join(
+            f"{name} {timedelta(microseconds=figures['open_time'][name])}"
+            for name in ("shortest", "median", "mean", "longest")
+            if figures["cases"]
+        ),
+        f"paths         {figures['different_paths']:,}, the most frequent:",
+    ]
+    for item in figures["paths"]:
+        path = " > ".join(item["path"])
+        lines.append(f"  {item['cases']:7,}   {textwrap.shorten(path, 90, placeholder=' ...')}")
+    return "\n".join(lines)
+
+
+def tell(text: str) -> None:
+    """Show progress where it does not mix with the summary."""
+    print(text, file=sys.stderr, flush=True)
+
+
+async def feed_and_sum_up(log: Path, store: str) -> dict[str, Any]:
+    """Go on with interrupted cases, feed the log, and return the figures."""
+    workflow = build(store)
+    try:
+        interrupted = await workflow.resume()
+        if interrupted:
+            tell(f"{len(interrupted):,} interrupted cases went on")
+        feed = Feed(workflow, log)
+        await feed.run()
+        summary = await sum_up(workflow)
+    finally:
+        await workflow.close()
+    return {"lines": feed.lines, "duplicates": feed.duplicates, **summary.as_dict()}
+
+
+def main() -> int:
+    """Read the command line and print the summary."""
+    parser = argparse.ArgumentParser(description="Feed a process log, one run a case.")
+    parser.add_argument("file", type=Path, help="JSON lines, may be gzipped")
+    parser.add_argument("--store", default="case_log.db", help="default case_log.db")
+    parser.add_argument("--json", action="store_true", help="print the summary as JSON")
+    options = parser.parse_args()
+    try:
+        figures = asyncio.run(feed_and_sum_up(options.file, options.store))
+    except (LineError, FlowstoreError, OSError) as error:
+        tell(f"error: {error}")
+        return 1
+    print(json.dumps(figures) if options.json else text_of(figures))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
