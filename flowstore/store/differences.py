@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import create_engine
 from sqlalchemy.pool import StaticPool
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
+_Difference = tuple[Any, ...]
 _MEANING = {"add": "missing from the database", "remove": "not in the schema"}
 
 
@@ -40,11 +41,11 @@ def from_schema(connection: sqlite3.Connection, version_table: str) -> list[str]
     options: dict[str, Any] = {"include_name": _is_ours, "version_table": version_table}
     with engine_over(connection).connect() as alchemy:
         context = MigrationContext.configure(alchemy, opts=options)
-        found: list[Any] = compare_metadata(context, schema.metadata)
+        found: list[_Difference | list[_Difference]] = compare_metadata(context, schema.metadata)
     lines: list[str] = []
     for difference in found:
         # The changes to one column come as a list of their own.
-        parts = cast("list[Any]", difference) if isinstance(difference, list) else [difference]
+        parts = difference if isinstance(difference, list) else [difference]
         lines += [_describe(part) for part in parts]
     return lines
 
@@ -74,7 +75,7 @@ def _is_ours(name: str | None, kind: str, _parents: object) -> bool:
     return kind != "table" or name in schema.metadata.tables
 
 
-def _describe(difference: tuple[Any, ...]) -> str:
+def _describe(difference: _Difference) -> str:
     kind, *details = difference
     verb, _, noun = str(kind).partition("_")
     if verb == "modify":

@@ -92,6 +92,7 @@ def prepare(
         SchemaError: the database is newer, or not flowstore's, or the upgrade failed; it
             is as it was.
         StoreCorruptError: the file is not a database, or it is damaged.
+        StoreUnavailableError: the backup cannot be written.
         StoreFullError: the disk is full; the database is as it was.
         sqlite3.Error: anything else that SQLite reports.
     """
@@ -257,7 +258,9 @@ def _back_up(path: Path, revision: str) -> Path:
         with contextlib.closing(sqlite3.connect(partial)) as copy:
             source.backup(copy)
         partial.rename(target)
-    except OSError as error:
+    except (OSError, sqlite3.OperationalError) as error:
+        if _code(error) == sqlite3.SQLITE_FULL:
+            raise
         raise StoreUnavailableError(
             f"{target}: the backup before the upgrade cannot be written ({error}); make the "
             "folder writable"
