@@ -1,0 +1,331 @@
+"""Everything that can be read, for every dialect: SQLAlchemy Core over an async engine.
+
+Each read is a connection of its own and one short transaction, so a reader sees one moment,
+holds nothing back between calls and never waits for the writer (G12).
+"""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import and_, exists, func, literal, select
+from sqlalchemy.exc import SQLAlchemyError
+
+from flowstore.errors import RunNotFoundError
+from flowstore.events import ERROR, PROGRESS
+from flowstore.store import schema
+from flowstore.store.base import (
+    CONFLICT,
+    DEAD,
+    DUPLICATE,
+    LEASE_LOST,
+    DeadLetterRecord,
+    DropRecord,
+    RunRecord,
+    StoredEvent,
+    TransitionRecord,
+)
+from flowstore.store.failures import translate
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Sequence
+    from contextlib import AbstractAsyncContextManager
+
+    from sqlalchemy import ColumnElement, RowMapping, ScalarSelect, Select
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+_OF_RUN = tuple(schema.run.c[each.name] for each in fields(RunRecord))
+_OF_EVENT = tuple(schema.event.c[name] for name in StoredEvent._fields)
+_OF_TRANSITION = tuple(schema.transition.c[each.name] for each in fields(TransitionRecord))
+
+# These refuse a second event with the id, or a commit: the event in the log stands.
+_NOT_OF_THE_EVENT = (DUPLICATE, CONFLICT, LEASE_LOST)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunCounts:
+    """How much the store has of a run.
+
+    Attributes:
+        events: how many events by name.
+        transitions: how many attempts of handlers by outcome.
+        drops: how many drops by reason.
+        steps: how many finished steps.
+        unhandled: how many events were passed over because nothing was registered for them.
+    """
+
+    events: dict[str, int]
+    transitions: dict[str, int]
+    drops: dict[str, int]
+    steps: int
+    unhandled: int
+
+
+class Queries:
+    """Reads a store. Implements `flowstore.store.base.Reader`.
+
+    Every method raises `StoreUnavailableError`, `StoreCorruptError`, `SchemaError` or
+    `StoreBusyError` when the database cannot be read.
+
+    Args:
+        connect: opens a connection on which all reads of one transaction see one moment.
+        where: the database, as error messages name it.
+    """
+
+    def __init__(
+        self, connect: Callable[[], AbstractAsyncContextManager[AsyncConnection]], where: str
+    ) -> None:
+        self._connect = connect
+        self._where = where
+
+    async def get_run(self, correlation_id: str) -> RunRecord | None:
+        """Return the run, or None."""
+        statement = select(*_OF_RUN).where(schema.run.c.correlation_id == correlation_id)
+        rows = await self._read_records(statement)
+        return RunRecord(**rows[0]) if rows else None
+
+    async def list_runs(
+        self,
+        *,
+        workflow: str | None = None,
+        status: str | None = None,
+        before: str | None = None,
+        limit: int | None = None,
+    ) -> list[RunRecord]:
+        """Return runs, the youngest first.
+
+        Args:
+            workflow: only runs of this workflow.
+            status: only runs with this status.
+            before: go on after the run with this correlation_id: only runs older than it.
+            limit: how many at most.
+
+        Raises:
+            RunNotFoundError: there is no run ``before``.
+        """
+        run = schema.run
+        statement = select(*_OF_RUN).order_by(run.c.id.desc()).limit(limit)
+        if workflow is not None:
+            statement = statement.where(run.c.workflow == workflow)
+        if status is not None:
+            statement = statement.where(run.c.status == status)
+        async with self._reading() as connection:
+            if before is not None:
+                key = await connection.scalar(select(_key(before)))
+                if key is None:
+                    message = f"{self._where}: no run {before!r} to list the runs before it"
+                    raise RunNotFoundError(message)
+                statement = statement.where(run.c.id < key)
+            rows = await connection.execute(statement)
+            return [RunRecord(**row) for row in rows.mappings()]
+
+    async def read_events(
+        self,
+        correlation_id: str,
+        *,
+        after: int = 0,
+        until: int | None = None,
+        limit: int | None = None,
+        descending: bool = False,
+    ) -> list[StoredEvent]:
+        """Return events with ``after < position <= until``, none if there is no such run."""
+        position = schema.event.c.position
+        statement = (
+            select(*_OF_EVENT)
+            .where(schema.event.c.run_id == _key(correlation_id), _between(position, after, until))
+            .order_by(position.desc() if descending else position)
+            .limit(limit)
+        )
+        return [StoredEvent(**row) for row in await self._read_records(statement)]
+
+    async def read_transitions(
+        self,
+        correlation_id: str,
+        *,
+        after: int = 0,
+        until: int | None = None,
+        limit: int | None = None,
+    ) -> list[TransitionRecord]:
+        """Return transitions of events with ``after < position <= until``, in order."""
+        columns = schema.transition.c
+        statement = (
+            select(*_OF_TRANSITION)
+            .where(columns.run_id == _key(correlation_id), _between(columns.position, after, until))
+            .order_by(columns.position, columns.number)
+            .limit(limit)
+        )
+        return [TransitionRecord(**row) for row in await self._read_records(statement)]
+
+    async def read_state(
+        self, correlation_id: str, *, at: int | None = None
+    ) -> tuple[str | None, list[str]]:
+        """Return the snapshot to start from and the changes to apply, up to position ``at``.
+
+        Both are JSON texts, from one moment. ``at`` is inclusive; None stands for now.
+        """
+        snapshot, transition = schema.snapshot.c, schema.transition.c
+        async with self._reading() as connection:
+            key = await connection.scalar(select(_key(correlation_id)))
+            start = await connection.execute(
+                select(snapshot.position, snapshot.state)
+                .where(snapshot.run_id == key, _between(snapshot.position, -1, at))
+                .order_by(snapshot.position.desc())
+                .limit(1)
+            )
+            position, state = start.one_or_none() or (0, None)
+            changes = await connection.scalars(
+                select(transition.change)
+                .where(
+                    transition.run_id == key,
+                    _between(transition.position, position, at),
+                    transition.change.is_not(None),
+                )
+                .order_by(transition.position, transition.number)
+            )
+            return state, [change for change in changes if change is not None]
+
+    async def list_drops(
+        self,
+        correlation_id: str | None = None,
+        *,
+        reason: str | None = None,
+        limit: int | None = None,
+    ) -> list[DropRecord]:
+        """Return drops, of one run or of all, the youngest first."""
+        run, drop = schema.run, schema.drop
+        columns = (run.c.correlation_id, *(drop.c[each.name] for each in fields(DropRecord)[1:]))
+        statement = (
+            select(*columns)
+            .join_from(drop, run, drop.c.run_id == run.c.id)
+            .order_by(drop.c.seq.desc())
+            .limit(limit)
+        )
+        if correlation_id is not None:
+            statement = statement.where(drop.c.run_id == _key(correlation_id))
+        if reason is not None:
+            statement = statement.where(drop.c.reason == reason)
+        return [DropRecord(**row) for row in await self._read_records(statement)]
+
+    async def list_dead(
+        self, correlation_id: str | None = None, *, limit: int | None = None
+    ) -> list[DeadLetterRecord]:
+        """Return dead letters, of one run or of all, the youngest first."""
+        run, transition, its_event = schema.run, schema.transition, schema.event
+        statement = (
+            select(
+                run.c.correlation_id,
+                transition.c.position,
+                its_event.c.id.label("event_id"),
+                its_event.c.name,
+                transition.c.handler,
+                transition.c.attempt,
+                transition.c.error,
+                transition.c.traceback,
+                transition.c.started_at,
+            )
+            .select_from(transition)
+            .join(run, transition.c.run_id == run.c.id)
+            .join(its_event, _same_place(its_event.c, transition.c))
+            # A literal, so that SQLite sees that the index of dead letters has them all.
+            .where(transition.c.outcome == literal(DEAD, literal_execute=True))
+            .order_by(transition.c.started_at.desc(), run.c.id.desc(), transition.c.number.desc())
+            .limit(limit)
+        )
+        if correlation_id is not None:
+            statement = statement.where(transition.c.run_id == _key(correlation_id))
+        return [DeadLetterRecord(**row) for row in await self._read_records(statement)]
+
+    async def list_unhandled(
+        self, correlation_id: str | None = None, *, limit: int | None = None
+    ) -> list[tuple[str, StoredEvent]]:
+        """Return events that were passed over because nothing was registered for them.
+
+        Each comes with its correlation_id, the youngest first. ``progress`` and ``error``
+        events need no handler and are not listed, nor are events that were dropped.
+        """
+        statement = (
+            _unhandled(correlation_id, schema.run.c.correlation_id, *_OF_EVENT)
+            .order_by(schema.event.c.seq.desc())
+            .limit(limit)
+        )
+        rows = await self._read_records(statement)
+        return [
+            (row["correlation_id"], StoredEvent(*(row[name] for name in StoredEvent._fields)))
+            for row in rows
+        ]
+
+    async def count(self, correlation_id: str) -> RunCounts:
+        """Return how much the store has of a run; zeros if there is no such run."""
+        of_event, of_transition, of_drop = schema.event.c, schema.transition.c, schema.drop.c
+        async with self._reading() as connection:
+            key = await connection.scalar(select(_key(correlation_id)))
+            steps = select(func.count()).where(schema.step.c.run_id == key)
+            unhandled = _unhandled(correlation_id, func.count())
+            return RunCounts(
+                events=await _tally(connection, of_event.name, of_event.run_id == key),
+                transitions=await _tally(
+                    connection, of_transition.outcome, of_transition.run_id == key
+                ),
+                drops=await _tally(connection, of_drop.reason, of_drop.run_id == key),
+                steps=await connection.scalar(steps) or 0,
+                unhandled=await connection.scalar(unhandled) or 0,
+            )
+
+    async def _read_records(self, statement: Select[*tuple[Any, ...]]) -> Sequence[RowMapping]:
+        async with self._reading() as connection:
+            return (await connection.execute(statement)).mappings().all()
+
+    @asynccontextmanager
+    async def _reading(self) -> AsyncGenerator[AsyncConnection]:
+        try:
+            async with self._connect() as connection:
+                yield connection
+        except (SQLAlchemyError, OSError) as error:
+            raise translate(error, self._where) from error
+
+
+async def _tally(
+    connection: AsyncConnection, column: ColumnElement[str], where: ColumnElement[bool]
+) -> dict[str, int]:
+    grouped = select(column, func.count()).where(where).group_by(column).order_by(column)
+    return {name: number for name, number in await connection.execute(grouped)}  # noqa: C416 - rows, not pairs, to the type checkers
+
+
+def _key(correlation_id: str) -> ScalarSelect[int]:
+    run = schema.run.c
+    return select(run.id).where(run.correlation_id == correlation_id).scalar_subquery()
+
+
+def _between(position: ColumnElement[int], after: int, until: int | None) -> ColumnElement[bool]:
+    later = position > after
+    return later if until is None else and_(later, position <= until)
+
+
+def _same_place(one: Any, other: Any) -> ColumnElement[bool]:
+    return and_(one.run_id == other.run_id, one.position == other.position)
+
+
+def _unhandled(correlation_id: str | None, *columns: Any) -> Select[*tuple[Any, ...]]:
+    run, its_event = schema.run, schema.event
+    transition, drop = schema.transition, schema.drop
+    dropped = and_(
+        drop.c.run_id == its_event.c.run_id,
+        drop.c.event_id == its_event.c.id,
+        drop.c.reason.not_in(_NOT_OF_THE_EVENT),
+    )
+    statement = (
+        select(*columns)
+        .select_from(its_event)
+        .join(run, its_event.c.run_id == run.c.id)
+        .where(
+            its_event.c.position <= run.c.cursor,
+            its_event.c.name.not_in((PROGRESS, ERROR)),
+            ~exists().where(_same_place(transition.c, its_event.c)),
+            ~exists().where(dropped),
+        )
+    )
+    if correlation_id is not None:
+        statement = statement.where(its_event.c.run_id == _key(correlation_id))
+    return statement

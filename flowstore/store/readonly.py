@@ -1,0 +1,76 @@
+"""The read-only side of an SQLite store: an async engine that cannot write."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from sqlalchemy import URL, event
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
+
+from flowstore.store.queries import Queries
+from flowstore.store.url import MEMORY
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sqlalchemy import Connection
+    from sqlalchemy.engine.interfaces import DBAPIConnection
+    from sqlalchemy.ext.asyncio import AsyncEngine
+    from sqlalchemy.pool import ConnectionPoolEntry
+
+    from flowstore.store.url import StoreUrl
+
+
+def open_queries(url: StoreUrl) -> Queries:
+    """Return what reads this store; nothing is opened before the first read, nor kept open."""
+    where = MEMORY if url.path is None else str(url.path)
+    return Queries(read_only_engine(url).connect, where)
+
+
+def read_only_engine(url: StoreUrl) -> AsyncEngine:
+    """Return an engine whose connections read one moment each and refuse to write.
+
+    A connection lives as long as its use: an idle one would keep a thread, and one that
+    has begun to read would keep the WAL from being folded into the file.
+    """
+    engine = create_async_engine(
+        _address(url),
+        poolclass=NullPool,
+        # The driver opens no transaction for a SELECT: `_begin` does.
+        connect_args={"isolation_level": None, "timeout": url.busy_timeout},
+    )
+    event.listen(engine.sync_engine, "connect", _forbid_writing)
+    event.listen(engine.sync_engine, "begin", _begin)
+    return engine
+
+
+def _address(url: StoreUrl) -> URL:
+    if url.path is None:
+        location, _, options = url.memory_uri.partition("?")
+        query = dict(option.split("=", 1) for option in options.split("&"))
+    else:
+        # Made absolute now: the program may change its working directory later.
+        location = "file:" + quote(os.fsencode(url.path.absolute()))
+        query = {"mode": "ro", "immutable": "1"} if _is_frozen(url.path) else {"mode": "ro"}
+    return URL.create("sqlite+aiosqlite", database=location, query={**query, "uri": "true"})
+
+
+def _is_frozen(path: Path) -> bool:
+    """Tell whether the database lies where SQLite can make no WAL beside it, and has none.
+
+    Without a WAL SQLite would refuse to read it, although no one is writing.
+    """
+    return not os.access(path.parent, os.W_OK) and not path.with_name(f"{path.name}-wal").exists()
+
+
+def _forbid_writing(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA query_only=1")
+    cursor.close()
+
+
+def _begin(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN")
