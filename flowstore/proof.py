@@ -50,12 +50,18 @@ class Form:
             InvalidValueError: it cannot be written, or would not come back the same.
             ValueTooLargeError: it is too large or too deep.
         """
+        return self.prove(value, path, max_bytes=max_bytes, max_depth=max_depth)[1]
+
+    def prove(
+        self, value: object, path: str, *, max_bytes: int, max_depth: int
+    ) -> tuple[Any, str]:
+        """Do as `dump` does, and return the plain value as well as its JSON."""
         data = self._plain(value, path)
         text = encode_json(data, path, max_bytes=max_bytes, max_depth=max_depth)
         found = difference(value, self._load(text, path, stored=False), path)
         if found is not None:
             raise found
-        return text
+        return data, text
 
     def load(self, text: str, path: str) -> Any:
         """Make the object from JSON again.

@@ -1,0 +1,381 @@
+"""The state of a run, saved as changes with a snapshot now and then. No I/O.
+
+What changed is found by comparing the JSON of each top-level key with that of the last
+save. Nobody has to report changes, and nothing is wrapped: the state is a plain dict, or
+an object of the user's own class.
+
+Beside the live value a `State` keeps what was last saved, as a document of its own (the
+strings in both are the same objects). The JSON tells 1 from 1.0 and sees the order of
+keys; the document tells a tuple from a list, and NaN from None. Together they are exact.
+"""
+
+from __future__ import annotations
+
+from dataclasses import is_dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import orjson
+from pydantic import BaseModel
+from pydantic.errors import PydanticUserError
+
+from flowstore.change import STRICT, Operation, apply, copied, differ, perform, reorder, replay
+from flowstore.door import Limits, child, explain, is_plain, refuse_nul
+from flowstore.errors import ConfigurationError, InvalidStateError, InvalidValueError
+from flowstore.proof import Form
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["State", "StateKind", "apply", "replay"]
+
+_LARGE: Final = 1024  # bytes of JSON from which on a changed value is searched for the change
+_LIST_OF_STR: Final = 2048  # bytes of JSON from which on such a list is compared unencoded
+_LONG: Final = 32  # characters from which on a str is extended instead of set
+_PER_CHANGE: Final = 64  # bytes that a change costs beside its own length
+_LEAST_SNAPSHOT: Final = 16 * 1024  # bytes of changes below which no snapshot is due
+_COMMA: Final = 44
+
+_dumps = orjson.dumps
+
+
+class StateKind:
+    """What the state of a workflow's runs is: a dict, or objects of a class.
+
+    Args:
+        kind: ``dict``, a Pydantic model class or a dataclass.
+        limits: how large a state may be.
+
+    Raises:
+        ConfigurationError: it is something else.
+    """
+
+    __slots__ = ("form", "kind", "limits")
+
+    def __init__(self, kind: type = dict, limits: Limits | None = None) -> None:
+        self.kind = kind
+        self.limits = limits or Limits()
+        self.form: Form | None = None
+        if kind is dict:
+            return
+        if not isinstance(cast("object", kind), type) or not (
+            issubclass(kind, BaseModel) or is_dataclass(kind)
+        ):
+            message = f"state={kind!r}: must be dict, a Pydantic model class or a dataclass"
+            raise ConfigurationError(message)
+        try:
+            self.form = Form(kind)
+        except (PydanticUserError, NameError) as error:
+            message = f"state={kind.__name__}: {error}"
+            raise ConfigurationError(message) from error
+
+    def new(self) -> Any:
+        """Return the state that a run begins with.
+
+        Raises:
+            InvalidStateError: a field has no default.
+        """
+        try:
+            return self.kind()
+        except Exception as error:  # noqa: BLE001 - the class is the user's code
+            problem = (
+                f"{self.kind.__name__}() failed: {error}; "
+                "a run begins with an empty state, so give every field a default"
+            )
+            raise InvalidStateError("state", problem) from error
+
+    def dump(self, value: object) -> dict[str, Any]:
+        """Return the state as a document, ready for JSON.
+
+        A dict is returned as it is and checked by `State.change`; objects are checked here.
+
+        Raises:
+            InvalidStateError: it is not of this kind, fails its class's validation, or
+                would not come back the same.
+        """
+        if type(value) is not self.kind:
+            problem = f"is {type(value).__name__}; it must be {self.kind.__name__}"
+            raise InvalidStateError("state", problem)
+        if self.form is None:
+            return cast("dict[str, Any]", value)
+        limits = self.limits
+        try:
+            data, _ = self.form.prove(
+                value, "state", max_bytes=limits.state_bytes, max_depth=limits.depth
+            )
+        except InvalidValueError as error:
+            raise InvalidStateError(error.path, error.problem) from None
+        if type(data) is not dict:
+            problem = f"{self.kind.__name__} is not written as a JSON object; use one with fields"
+            raise InvalidStateError("state", problem)
+        return cast("dict[str, Any]", data)
+
+    def load(self, document: dict[str, Any]) -> Any:
+        """Make the state from a document, which becomes part of it.
+
+        Raises:
+            InvalidStateError: the document does not fit the class (any more); says where.
+        """
+        if self.form is None:
+            return document
+        try:
+            return self.form.load_plain(document, "state")
+        except InvalidValueError as error:
+            raise InvalidStateError(error.path, error.problem) from None
+
+
+class State:
+    """The state of one run: the live value, and what was last saved of it.
+
+    Args:
+        kind: what the value is.
+        snapshot: the last snapshot, a JSON text; None if there is none.
+        changes: the changes saved after the snapshot, in order.
+
+    Raises:
+        InvalidStateError: what was saved cannot be read.
+    """
+
+    __slots__ = ("_keys", "_kind", "_saved", "_since", "_sizes", "_texts", "_total", "value")
+
+    value: Any
+    """The live value, for handlers to change or to replace."""
+
+    def __init__(
+        self, kind: StateKind, snapshot: str | None = None, changes: Sequence[str] = ()
+    ) -> None:
+        self._kind = kind
+        self._saved = replay(snapshot, changes)
+        self._since = sum(len(change.encode()) + _PER_CHANGE for change in changes)
+        self._texts: dict[str, bytes | None] = {}
+        self._sizes: dict[str, int] = {}
+        self._total = 0
+        self._keys = list(self._saved)
+        for key, item in self._saved.items():
+            self._note(key, _dumps(item))
+        self.restore()
+
+    def restore(self) -> None:
+        """Make the value again what was last saved, out of fresh objects."""
+        if self._saved or self._kind.form is None:
+            self.value = self._kind.load(copied(self._saved))
+        else:
+            self.value = self._kind.new()
+
+    def change(self) -> str | None:
+        """Save the value; return what changed since the last time, None if nothing did.
+
+        Raises:
+            InvalidStateError: the value cannot be stored; what was last saved is untouched.
+        """
+        document = self._kind.dump(self.value)
+        texts, saved = self._texts, self._saved
+        changed: dict[str, list[Operation]] = {}
+        fresh: dict[str, bytes | int] = {}
+        for key, item in document.items():
+            old = texts.get(key, b"")
+            if old is None and self._compare_strings(key, item, changed, fresh):
+                continue
+            try:
+                text = _dumps(item, None, STRICT)
+            except TypeError:
+                raise self._refusal(document) from None
+            if text == old:
+                was = saved[key]
+                if type(item) is type(was) and item == was:
+                    continue
+            changed[key] = self._compare(key, item, text)
+            fresh[key] = text
+        keys = [*document]
+        if not changed and keys == self._keys:
+            return None
+        return self._save(document, keys, changed, fresh)
+
+    def document(self) -> str:
+        """Return what was last saved as one JSON text, for a snapshot."""
+        return _dumps(self._saved).decode()
+
+    @property
+    def saved_bytes(self) -> int:
+        """How many bytes of JSON `document` has."""
+        return self._total + 1 if self._saved else 2
+
+    def snapshot_due(self) -> bool:
+        """Tell whether the changes since the last snapshot have outgrown a new one."""
+        return self._since >= _LEAST_SNAPSHOT and self._since >= self.saved_bytes
+
+    def snapshot_taken(self) -> None:
+        """Note that `document` has been handed to the store as a snapshot."""
+        self._since = 0
+
+    # --- finding what changed ---
+
+    def _compare_strings(
+        self,
+        key: str,
+        item: Any,
+        changed: dict[str, list[Operation]],
+        fresh: dict[str, bytes | int],
+    ) -> bool:
+        """Compare a long list of str without encoding it; False if that is not enough."""
+        was = self._saved[key]
+        count = len(was)
+        if type(item) is not list:
+            return False
+        more = cast("list[object]", item[count:])
+        # Equal lengths are compared pointer by pointer, without touching the strings.
+        was.extend(more)
+        try:
+            if was != item:
+                return False
+        finally:
+            del was[count:]
+        if not more:
+            return True
+        if set(map(type, more)) != {str}:
+            return False
+        try:
+            fresh[key] = self._sizes[key] + len(_dumps(more)) - 1
+        except TypeError:
+            return False
+        changed[key] = [["+", [key], more]]
+        return True
+
+    def _compare(self, key: str, item: Any, text: bytes) -> list[Operation]:
+        """Return the operations for a value that is not the same as it was."""
+        was = self._saved.get(key)
+        kind = type(item)
+        if kind is type(was) and was:
+            old = self._texts[key] or _dumps(was)
+            if kind is str:
+                if len(was) >= _LONG and item.startswith(was):
+                    return [["+", [key], item[len(was) :]]]
+            elif kind is list or kind is dict:
+                end = len(old) - 1
+                if len(text) > end and text[end] == _COMMA and text.startswith(old[:end]):
+                    more = _appended(was, item)
+                    if more is not None:
+                        return [["+", [key], more]]
+                if len(text) >= _LARGE:
+                    operations: list[Operation] = []
+                    differ(was, item, [key], operations)
+                    if len(_dumps(operations)) < len(text):
+                        return operations
+        return [["=", [key], item]]
+
+    # --- saving it ---
+
+    def _save(
+        self,
+        document: dict[str, Any],
+        keys: list[str],
+        changed: dict[str, list[Operation]],
+        fresh: dict[str, bytes | int],
+    ) -> str:
+        gone: list[str] = []
+        if keys == self._keys:
+            operations = [operation for found in changed.values() for operation in found]
+        else:
+            gone, operations = self._arrange(document, changed)
+        self._check(document, operations)
+        text = _dumps(operations)
+        if b"\\u0000" in text:
+            self._check_nul(document, operations)
+        self._check_size(gone, fresh)
+        perform(self._saved, operations)
+        for key in gone:
+            self._forget(key)
+        for key, item in fresh.items():
+            self._note(key, item)
+        self._keys = keys
+        self._since += len(text) + _PER_CHANGE
+        return text.decode()
+
+    def _arrange(
+        self, document: dict[str, Any], changed: dict[str, list[Operation]]
+    ) -> tuple[list[str], list[Operation]]:
+        """Put operations in an order that gives the keys theirs."""
+        gone, stays = reorder(self._saved, document)
+        operations: list[Operation] = [["-", [key]] for key in gone]
+        for key in document:
+            if key in self._saved and key not in stays:
+                operations.append([">", [key]])
+            operations.extend(changed.get(key, ()))
+        return gone, operations
+
+    def _check(self, document: dict[str, Any], operations: list[Operation]) -> None:
+        """Pass what is new through the door, and make it our own copy."""
+        depth = self._kind.limits.depth
+        for operation in operations:
+            path = operation[1]
+            if type(path[0]) is not str:
+                raise self._refusal(document)
+            if len(operation) > 2:  # noqa: PLR2004 - it has a value, which comes last
+                if not is_plain(operation[-1], depth - len(path)):
+                    raise self._refusal(document)
+                operation[-1] = copied(operation[-1])
+
+    def _check_nul(self, document: dict[str, Any], operations: list[Operation]) -> None:
+        try:
+            refuse_nul(operations, "", self._kind.limits.depth + 3)
+        except InvalidValueError:
+            raise self._refusal(document) from None
+
+    def _check_size(self, gone: list[str], fresh: dict[str, bytes | int]) -> None:
+        total = self._total - sum(map(self._cost, gone))
+        for key, item in fresh.items():
+            size = item if isinstance(item, int) else len(item)
+            total += size - self._sizes[key] if key in self._sizes else _cost(key, size)
+        if total >= self._kind.limits.state_bytes:
+            problem = (
+                f"is {total + 1} bytes of JSON and the limit is {self._kind.limits.state_bytes}; "
+                "keep large things elsewhere, or raise the limit (limits=Limits(state_bytes=…))"
+            )
+            raise InvalidStateError("state", problem)
+
+    def _refusal(self, document: dict[str, Any]) -> InvalidStateError:
+        error = explain(document, "state", self._kind.limits.depth)
+        return InvalidStateError(error.path, error.problem)
+
+    # --- what is known of each key ---
+
+    def _note(self, key: str, item: bytes | int) -> None:
+        if isinstance(item, int):  # a list of str that has been appended to
+            self._total += item - self._sizes[key]
+            self._sizes[key] = item
+            return
+        size = len(item)
+        self._total += size - self._sizes[key] if key in self._sizes else _cost(key, size)
+        self._sizes[key] = size
+        strings = size >= _LIST_OF_STR and _is_list_of_str(self._saved[key])
+        self._texts[key] = None if strings else item
+
+    def _forget(self, key: str) -> None:
+        self._total -= self._cost(key)
+        del self._sizes[key], self._texts[key]
+
+    def _cost(self, key: str) -> int:
+        return _cost(key, self._sizes[key])
+
+
+def _cost(key: str, size: int) -> int:
+    return len(_dumps(key)) + size + 2  # the colon and a comma
+
+
+def _appended(was: Any, item: Any) -> Any:
+    """Return what was appended to a list or dict, None if the rest is not the same."""
+    count = len(was)
+    if type(item) is list:
+        values = cast("list[Any]", item)
+        return values[count:] if values[:count] == was else None
+    pairs = cast("dict[str, Any]", item)
+    if dict(islice(pairs.items(), count)) != was:
+        return None
+    return dict(islice(pairs.items(), count, None))
+
+
+def _is_list_of_str(value: Any) -> bool:
+    if type(value) is not list:
+        return False
+    items = cast("list[object]", value)
+    return type(items[0]) is str and type(items[-1]) is str and set(map(type, items)) == {str}
