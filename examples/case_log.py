@@ -30,10 +30,8 @@ from flowstore.errors import FlowstoreError, InvalidValueError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-BATCH = 1_000
-"""Lines that are sent in one transaction; two batches at most are under way."""
-
-REPORT_EVERY = 10_000
+REPORT_EVERY = 10
+"""Batches from one report of progress to the next."""
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -123,19 +121,21 @@ def read(log: Path) -> Iterator[Line]:
         raise LineError(f"{log}, line {number}: {error}") from error
 
 
-def batches(lines: Iterator[Line]) -> Iterator[list[Line]]:
+def batches(lines: Iterator[Line], size: int) -> Iterator[list[Line]]:
     """Gather lines; what stands before a damaged line is handed out before the error."""
     batch: list[Line] = []
     try:
         for line in lines:
             batch.append(line)
-            if len(batch) == BATCH:
+            if len(batch) == size:
                 yield batch
                 batch = []
     except LineError:
-        yield batch
+        if batch:
+            yield batch
         raise
-    yield batch
+    if batch:
+        yield batch
 
 
 class Feed:
@@ -144,11 +144,13 @@ class Feed:
     Args:
         workflow: where the events go.
         log: the file; messages name it.
+        size: how many lines are sent together; two such batches at most are under way.
     """
 
-    def __init__(self, workflow: WorkflowManager, log: Path) -> None:
+    def __init__(self, workflow: WorkflowManager, log: Path, size: int) -> None:
         self._workflow = workflow
         self._log = log
+        self._size = size
         self._started = time.monotonic()
         self.lines = 0
         self.duplicates = 0
@@ -157,7 +159,7 @@ class Feed:
         """Send every line, and return when all of them are handled."""
         async with self._workflow:
             before: set[str] = set()
-            for batch in batches(read(self._log)):
+            for batch in batches(read(self._log), self._size):
                 receipts = await self._send(batch)
                 self._count(receipts)
                 await self._settle(before)
@@ -180,10 +182,9 @@ class Feed:
         await asyncio.gather(*(self._workflow.run(case).wait() for case in cases))
 
     def _count(self, receipts: list[Receipt]) -> None:
-        before = self.lines
         self.lines += len(receipts)
         self.duplicates += sum(receipt.status == "duplicate" for receipt in receipts)
-        if before // REPORT_EVERY != self.lines // REPORT_EVERY:
+        if self.lines % (REPORT_EVERY * self._size) == 0:
             speed = self.lines / (time.monotonic() - self._started)
             tell(f"{self.lines:,} lines, {speed:,.0f} a second")
 
@@ -263,14 +264,14 @@ def tell(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-async def feed_and_sum_up(log: Path, store: str) -> dict[str, Any]:
+async def feed_and_sum_up(log: Path, store: str, size: int) -> dict[str, Any]:
     """Go on with interrupted cases, feed the log, and return the figures."""
     workflow = build(store)
     try:
         interrupted = await workflow.resume()
         if interrupted:
             tell(f"{len(interrupted):,} interrupted cases went on")
-        feed = Feed(workflow, log)
+        feed = Feed(workflow, log, size)
         await feed.run()
         summary = await sum_up(workflow)
     finally:
@@ -283,10 +284,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Feed a process log, one run a case.")
     parser.add_argument("file", type=Path, help="JSON lines, may be gzipped")
     parser.add_argument("--store", default="case_log.db", help="default case_log.db")
+    parser.add_argument("--batch", type=int, default=1_000, help="lines sent together")
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
     options = parser.parse_args()
     try:
-        figures = asyncio.run(feed_and_sum_up(options.file, options.store))
+        figures = asyncio.run(feed_and_sum_up(options.file, options.store, options.batch))
     except (LineError, FlowstoreError, OSError) as error:
         tell(f"error: {error}")
         return 1

@@ -1,0 +1,39 @@
+"""The examples as programs: how tests start them and look at what they leave behind."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+EXAMPLES = ROOT / "examples"
+TIMEOUT = 100
+
+
+def run(program, *arguments, cwd, **variables):
+    return subprocess.run(
+        [sys.executable, str(EXAMPLES / program), *map(str, arguments)],
+        cwd=cwd,
+        env={**environment(), **variables},
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        check=False,
+    )
+
+
+def environment():
+    kept = {key: value for key, value in os.environ.items() if key != "FLOWSTORE_URL"}
+    # Warnings are errors in the examples' processes too.
+    return {**kept, "PYTHONWARNINGS": "error", "PYTHONIOENCODING": "utf-8"}
+
+
+def read_runs(store):
+    """Return correlation_id, status, head and cursor of every run."""
+    connection = sqlite3.connect(f"file:{store}?mode=ro", uri=True)
+    rows = connection.execute("SELECT correlation_id, status, head, cursor FROM run").fetchall()
+    connection.close()
+    return rows
