@@ -97,7 +97,9 @@ def test_the_two_commands_name_what_there_is():
     assert script
     assert (EXAMPLES / script[1]).is_file()
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert "[dev]" in second
+    checked = re.search(r'^test_command="(.*)"$', (ROOT / ".ci/run").read_text(), re.MULTILINE)
+    assert checked
+    assert second.replace(".venv/bin/", "").endswith(f" && {checked[1]}")
     assert any(name.startswith("pytest") for name in project["optional-dependencies"]["dev"])
 
 
