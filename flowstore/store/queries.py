@@ -6,9 +6,10 @@ holds nothing back between calls and never waits for the writer (G12).
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+import asyncio
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import and_, exists, func, literal, select
 from sqlalchemy.exc import SQLAlchemyError
@@ -30,11 +31,13 @@ from flowstore.store.base import (
 from flowstore.store.failures import translate
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from sqlalchemy import ColumnElement, RowMapping, ScalarSelect, Select
     from sqlalchemy.ext.asyncio import AsyncConnection
+
+_Result = TypeVar("_Result")
 
 _OF_RUN = tuple(schema.run.c[each.name] for each in fields(RunRecord))
 _OF_EVENT = tuple(schema.event.c[name] for name in StoredEvent._fields)
@@ -111,15 +114,12 @@ class Queries:
             statement = statement.where(run.c.workflow == workflow)
         if status is not None:
             statement = statement.where(run.c.status == status)
-        async with self._reading() as connection:
-            if before is not None:
-                key = await connection.scalar(select(_key(before)))
-                if key is None:
-                    message = f"{self._where}: no run {before!r} to list the runs before it"
-                    raise RunNotFoundError(message)
-                statement = statement.where(run.c.id < key)
-            rows = await connection.execute(statement)
-            return [RunRecord(**row) for row in rows.mappings()]
+        if before is not None:
+            if await self.get_run(before) is None:
+                message = f"{self._where}: no run {before!r} to list the runs before it"
+                raise RunNotFoundError(message)
+            statement = statement.where(run.c.id < _key(before))
+        return [RunRecord(**row) for row in await self._read_records(statement)]
 
     async def read_events(
         self,
@@ -165,26 +165,7 @@ class Queries:
 
         Both are JSON texts, from one moment. ``at`` is inclusive; None stands for now.
         """
-        snapshot, transition = schema.snapshot.c, schema.transition.c
-        async with self._reading() as connection:
-            key = await connection.scalar(select(_key(correlation_id)))
-            start = await connection.execute(
-                select(snapshot.position, snapshot.state)
-                .where(snapshot.run_id == key, _between(snapshot.position, -1, at))
-                .order_by(snapshot.position.desc())
-                .limit(1)
-            )
-            position, state = start.one_or_none() or (0, None)
-            changes = await connection.scalars(
-                select(transition.change)
-                .where(
-                    transition.run_id == key,
-                    _between(transition.position, position, at),
-                    transition.change.is_not(None),
-                )
-                .order_by(transition.position, transition.number)
-            )
-            return state, [change for change in changes if change is not None]
+        return await self._read(partial(_read_state, correlation_id, at))
 
     async def list_drops(
         self,
@@ -258,32 +239,76 @@ class Queries:
 
     async def count(self, correlation_id: str) -> RunCounts:
         """Return how much the store has of a run; zeros if there is no such run."""
-        of_event, of_transition, of_drop = schema.event.c, schema.transition.c, schema.drop.c
-        async with self._reading() as connection:
-            key = await connection.scalar(select(_key(correlation_id)))
-            steps = select(func.count()).where(schema.step.c.run_id == key)
-            unhandled = _unhandled(correlation_id, func.count())
-            return RunCounts(
-                events=await _tally(connection, of_event.name, of_event.run_id == key),
-                transitions=await _tally(
-                    connection, of_transition.outcome, of_transition.run_id == key
-                ),
-                drops=await _tally(connection, of_drop.reason, of_drop.run_id == key),
-                steps=await connection.scalar(steps) or 0,
-                unhandled=await connection.scalar(unhandled) or 0,
-            )
+        return await self._read(partial(_count, correlation_id))
 
     async def _read_records(self, statement: Select[*tuple[Any, ...]]) -> Sequence[RowMapping]:
-        async with self._reading() as connection:
+        async def read(connection: AsyncConnection) -> Sequence[RowMapping]:
             return (await connection.execute(statement)).mappings().all()
 
-    @asynccontextmanager
-    async def _reading(self) -> AsyncGenerator[AsyncConnection]:
+        return await self._read(read)
+
+    async def _read(
+        self, work: Callable[[AsyncConnection], Coroutine[Any, Any, _Result]]
+    ) -> _Result:
+        """Read in one transaction, which is finished also when the caller is cancelled.
+
+        A connection given up half-way would leave a thread that reports to a closed loop.
+        """
+        reading = asyncio.ensure_future(self._transact(work))
+        try:
+            return await asyncio.shield(reading)
+        except asyncio.CancelledError:
+            await asyncio.wait([reading])
+            if not reading.cancelled():
+                reading.exception()  # it is of no interest any more, and need not be logged
+            raise
+
+    async def _transact(
+        self, work: Callable[[AsyncConnection], Coroutine[Any, Any, _Result]]
+    ) -> _Result:
         try:
             async with self._connect() as connection:
-                yield connection
+                return await work(connection)
         except (SQLAlchemyError, OSError) as error:
             raise translate(error, self._where) from error
+
+
+async def _read_state(
+    correlation_id: str, at: int | None, connection: AsyncConnection
+) -> tuple[str | None, list[str]]:
+    snapshot, transition = schema.snapshot.c, schema.transition.c
+    key = await connection.scalar(select(_key(correlation_id)))
+    start = await connection.execute(
+        select(snapshot.position, snapshot.state)
+        .where(snapshot.run_id == key, _between(snapshot.position, -1, at))
+        .order_by(snapshot.position.desc())
+        .limit(1)
+    )
+    position, state = start.one_or_none() or (0, None)
+    changes = await connection.scalars(
+        select(transition.change)
+        .where(
+            transition.run_id == key,
+            _between(transition.position, position, at),
+            transition.change.is_not(None),
+        )
+        .order_by(transition.position, transition.number)
+    )
+    return state, [change for change in changes if change is not None]
+
+
+async def _count(correlation_id: str, connection: AsyncConnection) -> RunCounts:
+    event, transition, drop = schema.event.c, schema.transition.c, schema.drop.c
+    key = await connection.scalar(select(_key(correlation_id)))
+    steps = select(func.count()).where(schema.step.c.run_id == key)
+    unhandled = _unhandled(correlation_id, func.count())
+    return RunCounts(
+        events=await _tally(connection, event.name, event.run_id == key),
+        transitions=await _tally(connection, transition.outcome, transition.run_id == key),
+        drops=await _tally(connection, drop.reason, drop.run_id == key),
+        steps=await connection.scalar(steps) or 0,
+        unhandled=await connection.scalar(unhandled) or 0,
+    )
 
 
 async def _tally(
