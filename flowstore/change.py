@@ -27,7 +27,9 @@ Operation = list[Any]
 Path = list[str | int]
 
 STRICT: Final = (
-    orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
+    orjson.OPT_PASSTHROUGH_SUBCLASS
+    | orjson.OPT_PASSTHROUGH_DATACLASS
+    | orjson.OPT_PASSTHROUGH_DATETIME
 )
 """Options under which orjson refuses most of what is not JSON; enums, tuples and NaN pass."""
 
@@ -92,19 +94,16 @@ def perform(document: dict[str, Any], operations: Sequence[Operation]) -> None:
 
 def copied(value: Any) -> Any:
     """Return a copy of a JSON value that shares nothing with it that can be changed."""
-    kind = type(value)
+    given: object = value
+    kind = type(given)
     if kind is list:
         return [item if type(item) in _LEAVES else copied(item) for item in value]
     if kind is dict:
-        return {
-            key: item if type(item) in _LEAVES else copied(item) for key, item in value.items()
-        }
+        return {key: item if type(item) in _LEAVES else copied(item) for key, item in value.items()}
     return value
 
 
-def reorder(
-    old: Mapping[str, Any], new: Mapping[str, Any]
-) -> tuple[list[str], set[str]]:
+def reorder(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[list[str], set[str]]:
     """Compare the keys of two dicts.
 
     Returns:
@@ -127,8 +126,10 @@ def differ(old: Any, new: Any, path: Path, operations: list[Operation]) -> None:
     Both must be such that orjson writes them. Values in the operations are parts of ``new``
     and have not been checked; parts that are left out are the same, type by type.
     """
-    kind = type(new)
-    if kind is type(old):
+    given: object = new
+    kind = type(given)
+    alike = kind is type(old)
+    if alike:
         if kind is dict and old and len(_dump(new)) > _TINY:
             _differ_in_dict(old, new, path, operations)
             return
@@ -206,7 +207,8 @@ def _shift(old: list[Any], new: list[Any]) -> int:
 
 
 def _same(old: Any, new: Any) -> bool:
-    kind = type(new)
+    given: object = new
+    kind = type(given)
     if kind is not type(old) or old != new:
         return False
     # Equal values can still differ: 1 and 1.0 and True, 0.0 and -0.0, the order of keys.
@@ -219,11 +221,13 @@ def _dump(value: Any) -> bytes:
 
 def _extend(holder: Any, key: str | int, more: Any) -> None:
     value = holder[key]
-    if type(value) is list:
+    given: object = value
+    kind = type(given)
+    if kind is list:
         value.extend(more)
-    elif type(value) is dict:
+    elif kind is dict:
         value.update(more)
-    elif type(value) is str:
+    elif kind is str:
         holder[key] = value + more
     else:
         message = f"{type(value).__name__} cannot be extended"

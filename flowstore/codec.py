@@ -5,10 +5,9 @@ A stored event names its type; no class is ever imported by a name found in stor
 
 from __future__ import annotations
 
-from dataclasses import fields, is_dataclass
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, cast, get_args, get_origin
 
-from pydantic import BaseModel
 from pydantic.errors import PydanticUserError
 
 from flowstore.clock import to_datetime
@@ -22,14 +21,14 @@ from flowstore.errors import (
 )
 from flowstore.events import WorkflowEvent
 from flowstore.proof import Form
+from flowstore.registry import EXPECTED, EventTypes, is_typed, place, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 __all__ = ["Codec", "Encoded", "EventTypes", "Limits", "decode_json", "encode_json", "same_content"]
 
 _JSON_TYPES: Final = (Any, object, str, int, float, bool, list, dict, type(None), None)
-_EXPECTED: Final = "send a WorkflowEvent, a Pydantic model or a dataclass instance"
 
 
 class Encoded(NamedTuple):
@@ -65,104 +64,6 @@ class Stored(Protocol):
     def created_at(self) -> int: ...
 
 
-class EventTypes:
-    """The classes whose objects are events, by name.
-
-    Subclasses of registered classes are known too, whenever they are defined.
-    """
-
-    def __init__(self) -> None:
-        self._registered: dict[str, type] = {}
-        self._found: dict[str, type] = {}
-        self._lineages: dict[str, tuple[type, ...]] = {}
-
-    def register(self, kind: type) -> str:
-        """Make a Pydantic model class or a dataclass an event type; return its name.
-
-        The name is that of the class, or its own class attribute ``event_name``.
-
-        Raises:
-            EventTypeError: it is another kind of class, or another class has the name.
-        """
-        if not isinstance(cast("object", kind), type) or not _is_typed(kind):
-            message = (
-                f"{_shown(kind)} cannot be an event type; "
-                "use a Pydantic model class, a dataclass, or a name as str"
-            )
-            raise EventTypeError(message)
-        name = self.name_of(kind)
-        self._registered[name] = kind
-        self._found.pop(name, None)
-        self._lineages.clear()
-        return name
-
-    def name_of(self, event: object) -> str:
-        """Return the name under which an event, or the events of a class, are stored.
-
-        Raises:
-            EventTypeError: it is not an event, or another class has the name.
-        """
-        kind = event if isinstance(event, type) else type(event)
-        if not _is_typed(kind):
-            message = f"{_shown(event)} is not an event; {_EXPECTED}"
-            raise EventTypeError(message)
-        own = vars(kind).get("event_name")
-        if type(own) is not str or _is_field(kind, "event_name"):
-            own = kind.__name__
-        known = self._registered.get(own)
-        if known is not None and known is not kind:
-            message = (
-                f"two classes have the event name {own!r}: {_place(known)} and {_place(kind)}; "
-                "give one of them another: event_name: ClassVar[str] = …"
-            )
-            raise EventTypeError(message)
-        return own
-
-    def type_for(self, name: str) -> type | None:
-        """Return the class that is registered under this name, or derived from one that is.
-
-        Raises:
-            EventTypeError: two subclasses have the name, so there is no telling them apart.
-        """
-        kind = self._registered.get(name) or self._found.get(name)
-        if kind is None and self._registered:
-            kind = self._search(name)
-            if kind is not None:
-                self._found[name] = kind
-        return kind
-
-    def lineage(self, name: str) -> tuple[type, ...]:
-        """Return the class for this name and every registered class that it derives from.
-
-        The class itself comes first, the others in the order of its bases; nothing if no
-        class has the name.
-        """
-        known = self._lineages.get(name)
-        if known is None:
-            kind = self.type_for(name)
-            if kind is None:
-                return ()  # not remembered: the class may be defined later
-            registered = set(self._registered.values())
-            known = (kind, *(base for base in kind.__mro__[1:] if base in registered))
-            self._lineages[name] = known
-        return known
-
-    def _search(self, name: str) -> type | None:
-        found: dict[str, type] = {}
-        for kind in _subclasses(self._registered.values()):
-            if kind.__name__ == name or vars(kind).get("event_name") == name:
-                if self.name_of(kind) == name:
-                    # A dataclass with slots is made twice; the younger is the one in use.
-                    found[_place(kind)] = kind
-        if len(found) > 1:
-            message = (
-                f"the event name {name!r} stands for several classes: {', '.join(found)}; "
-                "register the one that is meant, or give the others an event_name"
-            )
-            raise EventTypeError(message)
-        return next(iter(found.values()), None)
-
-
 class Codec:
     """Turns events, results and state into what the store holds, and back.
 
@@ -193,7 +94,10 @@ class Codec:
             raise ConfigurationError(message)
         known = self._upcasters.setdefault(name, {})
         if version in known:
-            message = f"upcaster of {name!r} from version {version} is there already: {_place(known[version])}"
+            message = (
+                f"upcaster of {name!r} from version {version} is there already: "
+                f"{place(known[version])}"
+            )
             raise ConfigurationError(message)
         known[version] = function
         self._versions[name] = max(known) + 1
@@ -217,32 +121,33 @@ class Codec:
         """
         if not isinstance(event, WorkflowEvent):
             return self._encode_typed(event)
-        limits = self.limits
-        name = event.name
-        # isprintable is false for NUL and lone surrogates, and for some that are fine.
-        if type(name) is not str or not 0 < len(name) <= limits.name_length or not name.isprintable():
-            self.check_text(name, "name", limits.name_length)
-        data, metadata, error = event.data, event.metadata, event.error
+        limits, name = self.limits, event.name
+        self._check_name(name)
+        data = event.data
         if data is not None:
-            data = encode_json(
-                data, "data", max_bytes=limits.data_bytes, max_depth=limits.depth
-            )
-        if metadata is not None:
-            if type(metadata) is not dict:
-                problem = f"is {_shown(metadata)}; it must be a dict or None"
-                raise InvalidValueError("metadata", problem)
-            metadata = encode_json(
-                metadata, "metadata", max_bytes=limits.metadata_bytes, max_depth=limits.depth
-            )
-        if error is not None:
-            self._check_error(error)
-        return Encoded(name, self._versions.get(name, 1), data, metadata, error)
+            data = encode_json(data, "data", max_bytes=limits.data_bytes, max_depth=limits.depth)
+        metadata = None if event.metadata is None else self._encode_metadata(event.metadata)
+        if event.error is not None:
+            self._check_error(event.error)
+        return Encoded(name, self._versions.get(name, 1), data, metadata, event.error)
+
+    def _encode_metadata(self, metadata: object) -> str:
+        if type(metadata) is not dict:
+            raise InvalidValueError("metadata", f"is {shown(metadata)}; it must be a dict or None")
+        limits = self.limits
+        return encode_json(
+            cast("object", metadata),
+            "metadata",
+            max_bytes=limits.metadata_bytes,
+            max_depth=limits.depth,
+        )
 
     def _encode_typed(self, event: object) -> Encoded:
-        if isinstance(event, type) or not _is_typed(type(event)):
-            message = f"{_shown(event)} is not an event; {_EXPECTED}"
+        if isinstance(event, type) or not is_typed(type(event)):
+            message = f"{shown(event)} is not an event; {EXPECTED}"
             raise EventTypeError(message)
         name = self.types.name_of(event)
+        self._check_name(name)
         form = self._event_form(type(event))
         data = form.dump(
             event, "data", max_bytes=self.limits.data_bytes, max_depth=self.limits.depth
@@ -334,9 +239,9 @@ class Codec:
         form = self._value_form(annotation)
         if form is not None:
             return form.dump(value, path, max_bytes=max_bytes, max_depth=self.limits.depth)
-        if not isinstance(value, type) and _is_typed(type(value)):
+        if not isinstance(value, type) and is_typed(type(value)):
             problem = (
-                f"is {_shown(value)}, and without its type it could not be made again; "
+                f"is {shown(value)}, and without its type it could not be made again; "
                 "annotate the function's return type"
             )
             raise InvalidValueError(path, problem)
@@ -368,7 +273,7 @@ class Codec:
             ValueTooLargeError: it is too long.
         """
         if type(text) is not str:
-            raise InvalidValueError(path, f"is {_shown(text)}; it must be a str")
+            raise InvalidValueError(path, f"is {shown(text)}; it must be a str")
         if not text:
             raise InvalidValueError(path, "is empty; it must have at least one character")
         if len(text) > max_length:
@@ -376,9 +281,15 @@ class Codec:
             raise ValueTooLargeError(path, problem)
         encode_json(text, path, max_bytes=12 * max_length + 2, max_depth=1)
 
+    def _check_name(self, name: str) -> None:
+        # isprintable is false for NUL and lone surrogates, and for some that are fine.
+        longest = self.limits.name_length
+        if type(name) is not str or not 0 < len(name) <= longest or not name.isprintable():
+            self.check_text(name, "name", longest)
+
     def _check_error(self, error: object) -> None:
         if type(error) is not str:
-            raise InvalidValueError("error", f"is {_shown(error)}; it must be a str or None")
+            raise InvalidValueError("error", f"is {shown(error)}; it must be a str or None")
         encode_json(error, "error", max_bytes=self.limits.data_bytes, max_depth=1)
 
     # --- forms ---
@@ -389,25 +300,21 @@ class Codec:
             try:
                 form = self._forms[kind] = Form(kind)
             except (PydanticUserError, NameError) as error:
-                message = f"{_place(kind)} cannot be an event type: {error}"
+                message = f"{place(kind)} cannot be an event type: {error}"
                 raise EventTypeError(message) from error
         return form
 
     def _value_form(self, annotation: Any) -> Form | None:
         if _is_json_type(annotation):
             return None
-        try:
+        with suppress(KeyError, TypeError):  # TypeError: it cannot be hashed
             return self._forms[annotation]
-        except (KeyError, TypeError):  # TypeError: it cannot be hashed
-            pass
         try:
             form = Form(annotation)
         except (PydanticUserError, NameError):
             form = None  # Pydantic does not know the type; then only plain JSON can pass
-        try:
+        with suppress(TypeError):
             self._forms[annotation] = form
-        except TypeError:
-            pass
         return form
 
 
@@ -415,41 +322,10 @@ def same_content(one: str | None, other: str | None) -> bool:
     """Tell whether two JSON texts stand for the same value; the order of keys is no matter."""
     if one == other:
         return True
-    return decode_json(one) == decode_json(other)
-
-
-def _is_typed(kind: type) -> bool:
-    if issubclass(kind, BaseModel):
-        return True
-    return is_dataclass(kind) and not issubclass(kind, WorkflowEvent)
-
-
-def _is_field(kind: type, name: str) -> bool:
-    return is_dataclass(kind) and any(field.name == name for field in fields(kind))
+    return bool(decode_json(one) == decode_json(other))
 
 
 def _is_json_type(annotation: Any) -> bool:
     if any(annotation is known for known in _JSON_TYPES):
         return True
     return get_origin(annotation) in (list, dict) and all(map(_is_json_type, get_args(annotation)))
-
-
-def _subclasses(kinds: Any) -> Iterator[type]:
-    seen: set[type] = set()
-    queue = list(kinds)
-    for kind in queue:
-        for derived in type.__subclasses__(kind):
-            if derived not in seen:
-                seen.add(derived)
-                queue.append(derived)
-                yield derived
-
-
-def _place(thing: Any) -> str:
-    return f"{thing.__module__}.{thing.__qualname__}"
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, type):
-        return f"the class {_place(value)}"
-    return f"a value of type {type(value).__name__}"

@@ -66,7 +66,7 @@ class Limits:
                 message = f"Limits.{field.name} is {value!r}; it must be a whole number from 1 up"
                 raise ConfigurationError(message)
         if self.depth > _DEEPEST:
-            message = f"Limits.depth is {self.depth}; JSON deeper than {_DEEPEST} cannot be read back"
+            message = f"Limits.depth is {self.depth}; it must be {_DEEPEST} at most"
             raise ConfigurationError(message)
 
 
@@ -116,7 +116,7 @@ def decode_json(text: str | None) -> Any:
         raise InvalidValueError("stored value", problem) from None
 
 
-def is_plain(value: object, depth: int) -> bool:
+def is_plain(value: object, depth: int) -> bool:  # noqa: C901, PLR0911 - the hottest loop
     """Tell whether a value is made of JSON's own types only, at most ``depth`` levels deep.
 
     Strings are left to the encoder, which finds lone surrogates, and to `refuse_nul`.
@@ -174,13 +174,11 @@ def child(path: str, key: object) -> str:
 
 def _find(value: object, path: str, depth: int) -> InvalidValueError | None:
     kind = type(value)
-    if kind is str:
-        problem = _text_problem(cast("str", value))
-        return None if problem is None else InvalidValueError(path, problem)
     if kind is not dict and kind is not list:
-        if is_plain(value, 0):
-            return None
-        return InvalidValueError(path, describe(value))
+        flaw = _text_problem(cast("str", value)) if kind is str else None
+        if not is_plain(value, 0):
+            flaw = describe(value)
+        return None if flaw is None else InvalidValueError(path, flaw)
     if depth <= 0:
         problem = (
             "is nested too deeply, or contains itself; "
@@ -204,9 +202,9 @@ def _find_in_dict(value: dict[object, object], path: str, depth: int) -> Invalid
                 "the keys of JSON are str: use str(key), or key.value for an enum"
             )
             return InvalidValueError(path, problem)
-        problem = _text_problem(key)
-        if problem is not None:
-            return InvalidValueError(child(path, key), f"is under a key that {problem}")
+        flaw = _text_problem(key)
+        if flaw is not None:
+            return InvalidValueError(child(path, key), f"is under a key that {flaw}")
         found = _find(item, child(path, key), depth - 1)
         if found is not None:
             return found

@@ -76,6 +76,10 @@ class RunNotFoundError(FlowstoreError, LookupError):
     """There is no run with this correlation_id in the store."""
 
 
+class StaleEventError(FlowstoreError):
+    """The event was refused: its run is closed, or it has expired."""
+
+
 class EventConflictError(FlowstoreError):
     """The run already has an event with this id and other content."""
 

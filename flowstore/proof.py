@@ -11,6 +11,7 @@ from dataclasses import fields, is_dataclass
 from datetime import datetime, time
 from decimal import Decimal
 from enum import Enum
+from operator import is_
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import orjson
@@ -21,8 +22,9 @@ from flowstore.door import child, encode_json
 from flowstore.errors import InvalidValueError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+_EXACT: Final = frozenset({str, int, bool, type(None)})  # the same type and equal is the same
 _REMEDY: Final = "give the field a type that says exactly what it holds"
 
 
@@ -52,9 +54,7 @@ class Form:
         """
         return self.prove(value, path, max_bytes=max_bytes, max_depth=max_depth)[1]
 
-    def prove(
-        self, value: object, path: str, *, max_bytes: int, max_depth: int
-    ) -> tuple[Any, str]:
+    def prove(self, value: object, path: str, *, max_bytes: int, max_depth: int) -> tuple[Any, str]:
         """Do as `dump` does, and return the plain value as well as its JSON."""
         data = self._plain(value, path)
         text = encode_json(data, path, max_bytes=max_bytes, max_depth=max_depth)
@@ -124,13 +124,10 @@ def difference(old: object, new: object, path: str) -> InvalidValueError | None:
     if kind is not type(new):
         problem = f"is {kind.__name__} and would come back as {type(new).__name__}; {_REMEDY}"
         return InvalidValueError(path, problem)
-    if isinstance(old, dict):
-        return _dict_difference(cast("dict[Any, Any]", old), cast("dict[Any, Any]", new), path)
-    if isinstance(old, (list, tuple)):
-        return _sequence_difference(cast("list[Any]", old), cast("list[Any]", new), path)
-    if isinstance(old, (set, frozenset)):
-        return _set_difference(cast("set[Any]", old), cast("set[Any]", new), path)
-    if isinstance(old, BaseModel) or (is_dataclass(old) and not isinstance(old, type)):
+    for kinds, compare in _COMPARE:
+        if isinstance(old, kinds):
+            return compare(old, new, path)
+    if is_dataclass(old) and not isinstance(old, type):
         return _fields_difference(old, new, path)
     if _same_scalar(old, new):
         return None
@@ -142,10 +139,10 @@ def _same_scalar(old: Any, new: Any) -> bool:
     if isinstance(old, float):
         return repr(old) == repr(new)  # tells -0.0 from 0.0
     if isinstance(old, Decimal):
-        return old.as_tuple() == new.as_tuple()  # tells 1.0 from 1.00
+        return bool(old.as_tuple() == new.as_tuple())  # tells 1.0 from 1.00
     if isinstance(old, (datetime, time)):
         if old.tzinfo is None:
-            return new.tzinfo is None and old == new and old.fold == new.fold
+            return bool(new.tzinfo is None and old == new and old.fold == new.fold)
         # Times of two zones are never equal in the hour that the clock is put back.
         return bool(
             old.replace(tzinfo=None, fold=0) == new.replace(tzinfo=None, fold=0)
@@ -171,6 +168,13 @@ def _dict_difference(
 def _sequence_difference(
     old: Sequence[Any], new: Sequence[Any], path: str
 ) -> InvalidValueError | None:
+    if (
+        len(old) == len(new)
+        and set(map(type, old)) <= _EXACT
+        and all(map(is_, map(type, old), map(type, new)))
+        and old == new
+    ):
+        return None
     if len(old) != len(new):
         problem = f"has {len(old)} items and would come back with {len(new)}; {_REMEDY}"
         return InvalidValueError(path, problem)
@@ -202,6 +206,14 @@ def _fields_difference(old: object, new: object, path: str) -> InvalidValueError
     return None
 
 
+_COMPARE: Final[tuple[tuple[Any, Callable[..., InvalidValueError | None]], ...]] = (
+    (dict, _dict_difference),
+    ((list, tuple), _sequence_difference),
+    ((set, frozenset), _set_difference),
+    (BaseModel, _fields_difference),
+)
+
+
 def _field_names(value: object) -> Sequence[str]:
     if isinstance(value, BaseModel):
         return tuple(type(value).model_fields)
@@ -221,11 +233,11 @@ def _mentions_sets(schema: Any) -> bool:
     return False
 
 
-def _sorted_sets(value: object, data: Any) -> Any:
+def _sorted_sets(value: object, data: object) -> Any:
     # Sets come in another order in every process, and a repeated event must have the same
     # bytes. Both sides were made by going through the same sets, so they run in parallel.
     if isinstance(data, list):
-        items = cast("list[Any]", data)
+        items = list(cast("Sequence[Any]", data))
         if not isinstance(value, (list, tuple, set, frozenset)):
             return items
         source = cast("Sequence[Any]", value)
@@ -244,7 +256,7 @@ def _sorted_sets(value: object, data: Any) -> Any:
 
 def _parts(value: object) -> dict[str, Any]:
     if isinstance(value, dict):
-        source = cast("dict[Any, Any]", value)
+        source = cast("Mapping[Any, Any]", value)
         return {_key_text(key): item for key, item in source.items()}
     return {name: getattr(value, name, None) for name in _field_names(value)}
 

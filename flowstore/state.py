@@ -20,7 +20,7 @@ from pydantic import BaseModel
 from pydantic.errors import PydanticUserError
 
 from flowstore.change import STRICT, Operation, apply, copied, differ, perform, reorder, replay
-from flowstore.door import Limits, child, explain, is_plain, refuse_nul
+from flowstore.door import Limits, explain, is_plain, refuse_nul
 from flowstore.errors import ConfigurationError, InvalidStateError, InvalidValueError
 from flowstore.proof import Form
 
@@ -59,7 +59,7 @@ class StateKind:
         if kind is dict:
             return
         if not isinstance(cast("object", kind), type) or not (
-            issubclass(kind, BaseModel) or is_dataclass(kind)
+            issubclass(kind, BaseModel) or is_dataclass(cast("object", kind))
         ):
             message = f"state={kind!r}: must be dict, a Pydantic model class or a dataclass"
             raise ConfigurationError(message)
@@ -77,7 +77,7 @@ class StateKind:
         """
         try:
             return self.kind()
-        except Exception as error:  # noqa: BLE001 - the class is the user's code
+        except Exception as error:
             problem = (
                 f"{self.kind.__name__}() failed: {error}; "
                 "a run begins with an empty state, so give every field a default"
@@ -244,8 +244,10 @@ class State:
     def _compare(self, key: str, item: Any, text: bytes) -> list[Operation]:
         """Return the operations for a value that is not the same as it was."""
         was = self._saved.get(key)
-        kind = type(item)
-        if kind is type(was) and was:
+        given: object = item
+        kind = type(given)
+        alike = kind is type(was)
+        if alike and was:
             old = self._texts[key] or _dumps(was)
             if kind is str:
                 if len(was) >= _LONG and item.startswith(was):
@@ -278,7 +280,10 @@ class State:
         else:
             gone, operations = self._arrange(document, changed)
         self._check(document, operations)
-        text = _dumps(operations)
+        try:
+            text = _dumps(operations)
+        except TypeError:  # a lone surrogate in a key
+            raise self._refusal(document) from None
         if b"\\u0000" in text:
             self._check_nul(document, operations)
         self._check_size(gone, fresh)
@@ -362,12 +367,12 @@ def _cost(key: str, size: int) -> int:
     return len(_dumps(key)) + size + 2  # the colon and a comma
 
 
-def _appended(was: Any, item: Any) -> Any:
+def _appended(was: Any, item: object) -> Any:
     """Return what was appended to a list or dict, None if the rest is not the same."""
     count = len(was)
     if type(item) is list:
-        values = cast("list[Any]", item)
-        return values[count:] if values[:count] == was else None
+        items: list[Any] = item
+        return items[count:] if items[:count] == was else None
     pairs = cast("dict[str, Any]", item)
     if dict(islice(pairs.items(), count)) != was:
         return None

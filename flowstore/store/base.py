@@ -175,13 +175,15 @@ class Commit:
         cursor: the cursor that the worker expects to find.
         new_cursor: the cursor to set.
         events: to be appended, in order.
-        known_head: the last position that the worker knows of. If nothing came in behind
-            it, every event emitted by this commit counts as handled up to ``if_last``.
-        if_last: number of ``events`` that need no handler, when nothing else is pending.
+        known_head: the last position that the worker knows of.
+        drained: no event up to ``known_head`` needs a handler any more. If nothing came in
+            behind it, the cursor moves there, and over the first ``if_last`` of ``events``.
+        if_last: number of leading ``events`` that need no handler.
         repeats: the handler ran before, so ``events`` may be in the log already.
         status: the status to set once nothing is pending (``idle``, ``failed``), or, with
             ``close``, in any case.
-        close: close the run: whatever is pending becomes stale.
+        close: close the run: whatever is pending becomes stale, with ``reason``.
+        result: what the run came to, as JSON; kept with ``close``.
         ready_at: give the run back and leave it alone until then.
     """
 
@@ -193,6 +195,7 @@ class Commit:
     known_head: int
     now: int
     events: Sequence[NewEvent] = ()
+    drained: bool = False
     if_last: int = 0
     repeats: bool = False
     transitions: Sequence[TransitionRow] = ()
@@ -223,7 +226,7 @@ class Claim:
     now: int
     limit: int
     names: Sequence[str] | None = None
-    cached: Callable[[str], int] | None = None
+    cached: dict[str, int] = field(default_factory=dict[str, int])
 
 
 @dataclass(slots=True)
@@ -254,16 +257,16 @@ class Release:
 
 @dataclass(slots=True)
 class Survey:
-    """See what other processes have done: heads of owned runs, and whether any run waits.
+    """See what other processes have done: leases lost, and whether any run waits.
 
     Args:
-        heads: last known position by run id.
+        epochs: the epoch of each owned run, by its id.
     """
 
     workflow: str
     owner: str
     now: int
-    heads: dict[int, int]
+    epochs: dict[int, int]
 
 
 Operation = Append | Commit | Claim | Load | Close | Release | Survey
@@ -337,13 +340,11 @@ class Surveyed:
     """What a `Survey` saw.
 
     Args:
-        grown: owned runs that others have appended to: run id and new head.
-        lost: owned runs that another worker has taken over.
+        lost: ids of owned runs that were closed or taken over by someone else.
         pending: whether any run of the workflow waits for a worker.
         due: when the next run that waits for a time becomes ready.
     """
 
-    grown: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
     lost: list[int] = field(default_factory=list[int])
     pending: bool = False
     due: int | None = None
@@ -514,6 +515,14 @@ class Store(Protocol):
 
     async def open(self) -> None:
         """Open the database, create or upgrade its schema; done by the first operation too."""
+        ...
+
+    async def become_worker(self) -> None:
+        """Show a sign of life; to be done before the first lease is taken."""
+        ...
+
+    def resign(self) -> None:
+        """End this worker: its runs are anyone's; the next lease is taken under a new id."""
         ...
 
     async def close(self) -> None:

@@ -17,14 +17,9 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from flowstore.errors import (
-    SchemaError,
-    StoreCorruptError,
-    StoreError,
-    StoreFullError,
-    StoreUnavailableError,
-)
+from flowstore.errors import SchemaError, StoreError, StoreFullError
 from flowstore.store import differences, schema
+from flowstore.store.failures import translate
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -46,7 +41,6 @@ version_table = Table(
 _alembic = threading.Lock()
 
 _NO_SUCH_TABLE = "no such table"
-_DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 
 def current(connection: sqlite3.Connection) -> str | None:
@@ -92,9 +86,9 @@ def prepare(
         SchemaError: the database is newer, or not flowstore's, or the upgrade failed; it
             is as it was.
         StoreCorruptError: the file is not a database, or it is damaged.
-        StoreUnavailableError: the backup cannot be written.
         StoreFullError: the disk is full; the database is as it was.
-        sqlite3.Error: anything else that SQLite reports.
+        StoreUnavailableError: the database or its backup cannot be written.
+        StoreError: anything else that SQLite reports.
     """
     with _errors_named(connection):
         revision = current(connection)
@@ -238,8 +232,9 @@ def _failed(
     backup: Path | None,
     error: Exception,
 ) -> StoreError:
+    is_full = isinstance(translate(error, ""), StoreFullError)
+    kind = StoreFullError if is_full else SchemaError
     cause = error.orig if isinstance(error, DBAPIError) else error
-    kind = StoreFullError if _code(cause) == sqlite3.SQLITE_FULL else SchemaError
     kept = f"; there is a backup at {backup}" if backup is not None else ""
     return kind(
         f"{_name(connection)}: the upgrade from revision {revision!r} to {latest!r} failed and the "
@@ -258,13 +253,8 @@ def _back_up(path: Path, revision: str) -> Path:
         with contextlib.closing(sqlite3.connect(partial)) as copy:
             source.backup(copy)
         partial.rename(target)
-    except (OSError, sqlite3.OperationalError) as error:
-        if _code(error) == sqlite3.SQLITE_FULL:
-            raise
-        raise StoreUnavailableError(
-            f"{target}: the backup before the upgrade cannot be written ({error}); make the "
-            "folder writable"
-        ) from error
+    except (OSError, sqlite3.Error) as error:
+        raise translate(error, f"{target}, the backup before the upgrade") from error
     finally:
         source.close()
     return target
@@ -323,24 +313,8 @@ def _without_foreign_keys(connection: sqlite3.Connection) -> Generator[None]:
 def _errors_named(connection: sqlite3.Connection) -> Generator[None]:
     try:
         yield
-    except sqlite3.DatabaseError as error:
-        code = _code(error)
-        if code in _DAMAGED:
-            raise StoreCorruptError(
-                f"{_name(connection)} is not a flowstore database, or it is damaged ({error}); "
-                "give another path, or restore a backup"
-            ) from error
-        if code == sqlite3.SQLITE_FULL:
-            raise StoreFullError(
-                f"{_name(connection)}: the disk is full, and the database is as it was; make room"
-            ) from error
-        raise
-
-
-def _code(error: BaseException | None) -> int | None:
-    # The low byte; the others refine it.
-    code = getattr(error, "sqlite_errorcode", None)
-    return code & 0xFF if isinstance(code, int) else None
+    except sqlite3.Error as error:
+        raise translate(error, _name(connection)) from error
 
 
 def _name(connection: sqlite3.Connection) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
 
-from sqlalchemy import URL, event
+import aiosqlite
+from sqlalchemy import event
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
@@ -14,6 +16,7 @@ from flowstore.store.queries import Queries
 from flowstore.store.url import MEMORY
 
 if TYPE_CHECKING:
+    import threading
     from pathlib import Path
 
     from sqlalchemy import Connection
@@ -37,25 +40,35 @@ def read_only_engine(url: StoreUrl) -> AsyncEngine:
     has begun to read would keep the WAL from being folded into the file.
     """
     engine = create_async_engine(
-        _address(url),
+        "sqlite+aiosqlite://",
+        async_creator=partial(_connect, _uri(url), url.busy_timeout),
         poolclass=NullPool,
-        # The driver opens no transaction for a SELECT: `_begin` does.
-        connect_args={"isolation_level": None, "timeout": url.busy_timeout},
     )
     event.listen(engine.sync_engine, "connect", _forbid_writing)
     event.listen(engine.sync_engine, "begin", _begin)
     return engine
 
 
-def _address(url: StoreUrl) -> URL:
+def _uri(url: StoreUrl) -> str:
     if url.path is None:
-        location, _, options = url.memory_uri.partition("?")
-        query = dict(option.split("=", 1) for option in options.split("&"))
-    else:
-        # Made absolute now: the program may change its working directory later.
-        location = "file:" + quote(os.fsencode(url.path.absolute()))
-        query = {"mode": "ro", "immutable": "1"} if _is_frozen(url.path) else {"mode": "ro"}
-    return URL.create("sqlite+aiosqlite", database=location, query={**query, "uri": "true"})
+        return url.memory_uri
+    # Made absolute now: the program may change its working directory later.
+    place = quote(os.fsencode(url.path.absolute()))
+    return f"file:{place}?mode=ro{'&immutable=1' if _is_frozen(url.path) else ''}"
+
+
+async def _connect(uri: str, timeout: float) -> aiosqlite.Connection:
+    # The driver opens no transaction for a SELECT: `_begin` does.
+    connection = aiosqlite.connect(uri, uri=True, timeout=timeout, isolation_level=None)
+    # Before aiosqlite 0.22 the connection was the thread.
+    thread: threading.Thread = getattr(connection, "_thread", cast("Any", connection))
+    thread.daemon = True
+    try:
+        return await connection
+    except BaseException:
+        # It has been told to end; left alone it would report that to a closed loop.
+        thread.join()
+        raise
 
 
 def _is_frozen(path: Path) -> bool:

@@ -1,0 +1,203 @@
+"""What a handler sees of its run."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, MutableMapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from flowstore.events import WorkflowEvent
+    from flowstore.journal import Journal
+
+_logger = logging.getLogger("flowstore.handler")
+
+
+class Context(MutableMapping[str, Any]):
+    """A handler's view of its run, and the only way in which it changes it.
+
+    As a mapping it reads the run's state first and the manager's shared resources behind it;
+    writes go to the state, which is durable and belongs to this run alone.
+    """
+
+    __slots__ = ("_journal", "_logger", "_random")
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._logger: logging.LoggerAdapter[logging.Logger] | None = None
+        self._random: random.Random | None = None
+
+    # --- the event and the state -----------------------------------------------------
+
+    @property
+    def event(self) -> WorkflowEvent:
+        """The event being handled, with its id, position and causation."""
+        return self._journal.event
+
+    @property
+    def correlation_id(self) -> str:
+        """The run's id."""
+        return self._journal.correlation_id
+
+    @property
+    def attempt(self) -> int:
+        """Which attempt of this handler at this event this is, from 1."""
+        return self._journal.attempt
+
+    @property
+    def state(self) -> Any:
+        """The run's state: a dict, or the model or dataclass named with ``state=``."""
+        return self._journal.get_state()
+
+    @state.setter
+    def state(self, value: Any) -> None:
+        self._journal.set_state(value)
+
+    # --- what a handler can do -------------------------------------------------------
+
+    def emit(self, event: object) -> None:
+        """Append an event to the run when this handler is done, as ``yield`` does.
+
+        Progress events are appended at once.
+
+        Args:
+            event: a `WorkflowEvent`, or a Pydantic model or dataclass.
+
+        Raises:
+            EventTypeError: it is not an event.
+            InvalidValueError: it holds something that would not come back the same.
+        """
+        self._journal.emit(event)
+
+    async def step(
+        self, name: str, function: Callable[..., Any], *arguments: Any, **keywords: Any
+    ) -> Any:
+        """Do something outside the run once, and record what came of it.
+
+        The result is on disk when this returns. If the handler runs again, the recorded
+        result is returned and the function is not called. A name that is used again in the
+        same handler stands for the next call of that name.
+
+        Args:
+            name: what the step is called in the record.
+            function: a coroutine function, or a plain one, which runs in a worker thread.
+                If it has a parameter ``idempotency_key`` it is given one that is the same
+                each time this step is tried, to pass on to outside systems.
+            arguments: passed on, as are ``keywords``; they are not recorded.
+
+        Returns:
+            what the function returned: a JSON value, or a model or dataclass if the function's
+            return annotation says so.
+
+        Raises:
+            InvalidValueError: the result cannot be stored.
+        """
+        return await self._journal.step(name, function, arguments, keywords)
+
+    def drop(self, reason: str) -> None:
+        """Record that the event came too late or does not apply, and why.
+
+        It does not end the handler: return after it.
+        """
+        self._journal.drop(reason)
+
+    def complete(self, result: Any = None) -> None:
+        """Close the run as completed once this handler is done.
+
+        Whatever is pending then, or comes later, is stale.
+
+        Args:
+            result: any JSON value; kept with the run.
+        """
+        self._journal.complete(result)
+
+    def execute(self, statement: Any, parameters: Any = None) -> None:
+        """Run an SQLAlchemy statement in the transaction of this handler's commit.
+
+        It takes effect together with the state and the emitted events, or not at all. It
+        returns nothing, since it runs when the handler is done.
+
+        Args:
+            statement: an ``insert``, ``update``, ``delete`` or ``text``.
+            parameters: a mapping, or a list of mappings, as in SQLAlchemy.
+        """
+        self._journal.execute(statement, parameters)
+
+    def now(self) -> datetime:
+        """Return the time at which this attempt began, in UTC; a replay gives the same."""
+        return self._journal.now()
+
+    @property
+    def random(self) -> random.Random:
+        """A generator that gives the same numbers each time this event is handled."""
+        if self._random is None:
+            self._random = self._journal.random()
+        return self._random
+
+    @property
+    def logger(self) -> logging.LoggerAdapter[logging.Logger]:
+        """A logger that knows the run, the event and the handler."""
+        if self._logger is None:
+            extra = {
+                "correlation_id": self.correlation_id,
+                "position": self.event.position,
+                "event_name": self.event.name,
+                "handler": self._journal.handler_name,
+            }
+            self._logger = logging.LoggerAdapter(_logger, extra)
+        return self._logger
+
+    # --- the mapping -----------------------------------------------------------------
+
+    def __getitem__(self, key: str) -> Any:
+        state = self._journal.get_state()
+        if isinstance(state, Mapping):
+            if key in state:
+                return state[key]
+        elif key in _fields(state):
+            return getattr(state, key)
+        return self._journal.resources[key]
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        state = self._journal.get_state()
+        if isinstance(state, MutableMapping):
+            state[key] = value
+        elif key in _fields(state):
+            setattr(state, key, value)
+        else:
+            raise KeyError(key)
+
+    def __delitem__(self, key: str) -> None:
+        state = self._journal.get_state()
+        if isinstance(state, MutableMapping) and key in state:
+            del state[key]
+        elif key in self._journal.resources:
+            message = f"{key!r} is a shared resource of the manager; it cannot be deleted here"
+            raise KeyError(message)
+        else:
+            raise KeyError(key)
+
+    def __iter__(self) -> Iterator[str]:
+        state = self._journal.get_state()
+        names: tuple[str, ...] = tuple(state if isinstance(state, Mapping) else _fields(state))
+        yield from names
+        yield from (key for key in self._journal.resources if key not in names)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __repr__(self) -> str:
+        event = self.event
+        return f"<Context of {event.name!r} at {event.position} in {self.correlation_id!r}>"
+
+
+def _fields(state: Any) -> tuple[str, ...]:
+    """Return the names of a model's or a dataclass's fields."""
+    fields = getattr(type(state), "model_fields", None)
+    if fields is None:
+        fields = getattr(state, "__dataclass_fields__", {})
+    return tuple(fields)

@@ -1,0 +1,104 @@
+"""A run that this process owns, as the engine keeps it in memory."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from flowstore.store.base import DEAD, DROPPED, HANDLED, RETRIED
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from flowstore.state import State
+    from flowstore.store.base import Committed, Grant, StoredEvent
+
+_FINAL = frozenset({HANDLED, DROPPED, DEAD})
+
+
+@dataclass(slots=True)
+class ActiveRun:
+    """What the engine knows of a run from its lease on.
+
+    Attributes:
+        head: last position known to be in the log.
+        loaded: last position that is, or was, in ``pending``.
+        in_flight: events sent to the store whose positions are not known yet.
+        number: the number of the last transition.
+        tries: failed attempts at the event after the cursor, by handler.
+        finished: handlers that are done with that event.
+        steps: results of finished steps of that event, by handler, name and number.
+        resumed_at: the position that may have been handled in part before.
+        failure: why the run fails when it settles, if it does.
+    """
+
+    id: int
+    correlation_id: str
+    epoch: int
+    cursor: int
+    head: int
+    loaded: int
+    number: int
+    state: State
+    pending: deque[StoredEvent]
+    failure: str | None = None
+    in_flight: int = 0
+    resumed_at: int = 0
+    tries: dict[str, int] = field(default_factory=dict[str, int])
+    finished: set[str] = field(default_factory=set[str])
+    steps: dict[tuple[str, str, int], str | None] = field(
+        default_factory=dict[tuple[str, str, int], str | None]
+    )
+    error: BaseException | None = None
+    task: asyncio.Task[None] | None = None
+
+    @classmethod
+    def from_grant(cls, grant: Grant, state: State) -> ActiveRun:
+        """Start from a lease."""
+        row, loaded = grant.run, grant.loaded
+        events = loaded.events
+        run = cls(
+            id=row.id,
+            correlation_id=row.correlation_id,
+            epoch=row.epoch,
+            cursor=row.cursor,
+            head=row.head,
+            loaded=events[-1].position if events else row.cursor,
+            number=row.state_version,
+            state=state,
+            pending=deque(events),
+            failure=row.reason,
+            resumed_at=row.cursor + 1,
+        )
+        for transition in loaded.transitions:
+            run.resumed_at = transition.position
+            if transition.outcome == RETRIED:
+                run.tries[transition.handler] = transition.attempt
+            elif transition.outcome in _FINAL:
+                run.finished.add(transition.handler)
+        for step in loaded.steps:
+            run.resumed_at = step.position
+            run.steps[step.handler, step.name, step.number] = step.result
+        return run
+
+    def absorb(self, events: list[StoredEvent] | tuple[StoredEvent, ...]) -> None:
+        """Take in events that have just been appended, if they follow on what is here."""
+        for event in events:
+            if event.position == self.loaded + 1:
+                self.loaded = event.position
+                if event.position > self.cursor:
+                    self.pending.append(event)
+            self.head = max(self.head, event.position)
+
+    def follow(self, result: Committed) -> None:
+        """Take in what a commit came to."""
+        self.absorb(tuple(result.events))
+        self.head = max(self.head, result.head)
+        if result.cursor > self.cursor:
+            self.cursor = result.cursor
+            self.tries.clear()
+            self.finished.clear()
+            self.steps.clear()
+            while self.pending and self.pending[0].position <= self.cursor:
+                self.pending.popleft()

@@ -1,0 +1,381 @@
+"""One handler's attempt at one event: it calls the function and keeps the journal."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import typing
+from collections.abc import AsyncIterator, Awaitable, Generator
+from typing import TYPE_CHECKING, Any
+
+from flowstore.clock import to_datetime
+from flowstore.context import Context
+from flowstore.errors import (
+    ConfigurationError,
+    EventTypeError,
+    FlowstoreError,
+    HandlerReturnError,
+    HandlerTimeoutError,
+)
+from flowstore.events import PROGRESS, WorkflowEvent
+from flowstore.store.base import STALE, DropRow, NewEvent, StepRow
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Callable, Mapping
+    from datetime import datetime
+
+    from flowstore.clock import Clock
+    from flowstore.codec import Codec
+    from flowstore.engine.active import ActiveRun
+    from flowstore.routing import Handler
+    from flowstore.store.base import StoredEvent
+
+
+class Surroundings(typing.Protocol):
+    """What an attempt needs of the engine."""
+
+    codec: Codec
+    clock: Clock
+    resources: Mapping[str, Any]
+
+    def announce(self, run: ActiveRun, event: NewEvent, *, repeats: bool) -> None:
+        """Append a progress event now."""
+        ...
+
+    async def record_step(self, run: ActiveRun, step: StepRow) -> None:
+        """Put a step's result on disk."""
+        ...
+
+
+class Attempt:
+    """Implements `flowstore.journal.Journal` for the engine."""
+
+    __slots__ = (
+        "_announced",
+        "_around",
+        "_has_ended",
+        "_loop",
+        "_stored",
+        "_used",
+        "attempt",
+        "completed",
+        "drops",
+        "event",
+        "events",
+        "handler",
+        "handler_name",
+        "is_stale",
+        "repeats",
+        "resources",
+        "result",
+        "run",
+        "started_at",
+        "statements",
+    )
+
+    def __init__(
+        self,
+        around: Surroundings,
+        run: ActiveRun,
+        stored: StoredEvent,
+        event: WorkflowEvent,
+        handler: Handler,
+    ) -> None:
+        self._around = around
+        self._stored = stored
+        self._loop = asyncio.get_running_loop()
+        self._announced = 0
+        self._used: dict[str, int] | None = None
+        self._has_ended = False
+        self.run = run
+        self.event = event
+        self.handler = handler
+        self.handler_name = handler.name
+        self.attempt = run.tries.get(handler.name, 0) + 1 if run.tries else 1
+        self.resources = around.resources
+        self.started_at = around.clock.now()
+        self.events: list[NewEvent] = []
+        self.drops: list[DropRow] = []
+        self.statements: list[tuple[Any, Any]] = []
+        self.is_stale = False
+        self.completed = False
+        self.repeats = False
+        self.result: str | None = None
+
+    # --- calling the handler -----------------------------------------------------------
+
+    async def perform(self) -> None:
+        """Call the handler within its timeout; what it raises is raised."""
+        timeout = self.handler.timeout
+        try:
+            if timeout is None:
+                await self._call()
+            else:
+                await self._call_within(timeout)
+        finally:
+            self._has_ended = True
+
+    async def _call_within(self, timeout: float) -> None:
+        work = self._loop.create_task(self._call())
+        alarm = self._loop.create_task(self._around.clock.sleep(timeout))
+        try:
+            await asyncio.wait({work, alarm}, return_when=asyncio.FIRST_COMPLETED)
+            if not work.done():
+                self._has_ended = True
+                raise HandlerTimeoutError(
+                    f"handler {self.handler_name!r} took more than its timeout of {timeout:g} s"
+                )
+            work.result()
+        finally:
+            work.cancel()
+            alarm.cancel()
+            await asyncio.gather(work, alarm, return_exceptions=True)
+
+    async def _call(self) -> None:
+        handler = self.handler
+        subject: Any = self.event
+        if handler.wants_object:
+            subject = self._around.codec.typed(self._stored.name, self.event.data)
+        arguments: tuple[Any, ...] = (subject,)
+        if handler.second == "context":
+            arguments = (subject, Context(self))
+        elif handler.second == "state":
+            arguments = (subject, self.run.state.value)
+        if handler.runs_on_loop:
+            returned = handler.function(*arguments)
+        else:
+            returned = await asyncio.to_thread(self._call_plain, arguments)
+        if isinstance(returned, AsyncIterator):
+            await self._take_all(returned)
+            return
+        if isinstance(returned, Awaitable):
+            returned = await returned
+        self._take_returned(returned)
+
+    def _call_plain(self, arguments: tuple[Any, ...]) -> Any:
+        """Call a plain function or generator; this runs in a worker thread."""
+        returned = self.handler.function(*arguments)
+        if not isinstance(returned, Generator):
+            return returned
+        for item in returned:
+            if self._take(item):
+                returned.close()
+        return None
+
+    async def _take_all(self, items: AsyncIterator[Any]) -> None:
+        async for item in items:
+            if self._take(item):
+                close = getattr(items, "aclose", None)
+                if close is not None:
+                    await close()
+                return
+
+    def _take(self, item: Any) -> bool:
+        """Emit what was yielded; true if it reports an error, which ends the handler."""
+        try:
+            self.emit(item)
+        except EventTypeError as error:
+            raise HandlerReturnError(
+                f"handler {self.handler_name!r} yielded {_brief(item)}: {error}"
+            ) from error
+        return isinstance(item, WorkflowEvent) and bool(item.error)
+
+    def _take_returned(self, returned: Any) -> None:
+        events = returned
+        if self.handler.second == "state":
+            if returned is None:
+                raise HandlerReturnError(
+                    f"handler {self.handler_name!r} takes the state and returned nothing; "
+                    "return the state, or (state, events)"
+                )
+            state, events = returned if _is_pair(returned) else (returned, None)
+            self.run.state.value = state
+        if events is None:
+            return
+        for item in events if isinstance(events, (list, tuple)) else [events]:
+            try:
+                self.emit(item)
+            except EventTypeError as error:
+                raise HandlerReturnError(
+                    f"handler {self.handler_name!r} returned {_brief(item)}: {error}"
+                ) from error
+
+    # --- the journal -------------------------------------------------------------------
+
+    @property
+    def correlation_id(self) -> str:
+        """Return the run's id."""
+        return self.run.correlation_id
+
+    def get_state(self) -> Any:
+        """Return the live state."""
+        return self.run.state.value
+
+    def set_state(self, value: Any) -> None:
+        """Replace the live state."""
+        self._check_open()
+        self.run.state.value = value
+
+    def emit(self, event: object) -> None:
+        """Keep an event for the commit; send a progress event off at once."""
+        self._check_open()
+        encoded = self._around.codec.encode(event)
+        stored = self._stored
+        prefix = f"{stored.position}/{self.handler_name}/"
+        chosen = None
+        if isinstance(event, WorkflowEvent):
+            chosen = event.id
+            if event.correlation_id not in (None, self.run.correlation_id):
+                raise EventTypeError(
+                    f"{event.name!r} names the run {event.correlation_id!r}; a handler emits into "
+                    "its own run: leave correlation_id out, or use workflow.send"
+                )
+        now = self._around.clock.now()
+        if encoded.name == PROGRESS and chosen is None:
+            self._announced += 1
+            event_id = f"{prefix}p{self._announced}"
+            self._announce(NewEvent(event_id, *encoded, stored.id, now, None))
+            return
+        if chosen is None:
+            event_id = f"{prefix}{len(self.events) + 1}"
+        else:
+            event_id = chosen
+            self.repeats = True
+        self.events.append(NewEvent(event_id, *encoded, stored.id, now, None))
+
+    def _announce(self, event: NewEvent) -> None:
+        repeats = self.run.resumed_at >= self._stored.position
+        if self.handler.runs_on_loop:
+            self._around.announce(self.run, event, repeats=repeats)
+        else:
+            self._loop.call_soon_threadsafe(
+                lambda: self._around.announce(self.run, event, repeats=repeats)
+            )
+
+    def drop(self, reason: str) -> None:
+        """Record that the event is stale."""
+        self._check_open()
+        if not isinstance(reason, str) or not reason:  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ConfigurationError("ctx.drop(reason): say why, in words")
+        self.is_stale = True
+        stored = self._stored
+        self.drops.append(
+            DropRow(
+                self.run.id,
+                stored.id,
+                stored.name,
+                stored.position,
+                self.handler_name,
+                STALE,
+                printable(reason),
+                self._around.clock.now(),
+            )
+        )
+
+    def complete(self, result: Any) -> None:
+        """Close the run with this handler's commit."""
+        self._check_open()
+        if result is not None:
+            self.result = self._around.codec.encode_value(result, "result")
+        self.completed = True
+
+    def execute(self, statement: Any, parameters: Any) -> None:
+        """Keep a statement for the commit."""
+        self._check_open()
+        if not getattr(statement, "supports_execution", False):
+            raise ConfigurationError(
+                f"ctx.execute takes an SQLAlchemy insert, update, delete or text, "
+                f"not {_brief(statement)}"
+            )
+        self.statements.append((statement, parameters))
+
+    async def step(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        keywords: dict[str, Any],
+    ) -> Any:
+        """Return the recorded result, or call the function and record what it returns."""
+        self._check_open()
+        if self._used is None:
+            self._used = {}
+        number = self._used[name] = self._used.get(name, 0) + 1
+        key = (self.handler_name, name, number)
+        codec, run = self._around.codec, self.run
+        annotation = _return_annotation(function)
+        if key in run.steps:
+            return codec.decode_value(run.steps[key], annotation)
+        if "idempotency_key" not in keywords and _takes_idempotency_key(function):
+            keywords = {**keywords, "idempotency_key": self._key(name, number)}
+        clock = self._around.clock
+        started = clock.now()
+        value = await _call_step(function, arguments, keywords)
+        text = codec.encode_value(value, f"step[{name!r}]", annotation=annotation)
+        self._check_open()
+        step = StepRow(
+            run.id, self._stored.position, *key, text, started, clock.now() - started
+        )
+        await self._around.record_step(run, step)
+        run.steps[key] = text
+        return codec.decode_value(text, annotation)
+
+    def _key(self, name: str, number: int) -> str:
+        position = self._stored.position
+        return f"{self.correlation_id}/{position}/{self.handler_name}/{name}/{number}"
+
+    def now(self) -> datetime:
+        """Return the time at which this attempt began."""
+        return to_datetime(self.started_at)
+
+    def random(self) -> random.Random:
+        """Return the generator of this event and handler."""
+        seed = f"{self.correlation_id}/{self._stored.position}/{self.handler_name}"
+        return self._around.clock.random(seed)
+
+    def _check_open(self) -> None:
+        if self._has_ended:
+            raise FlowstoreError(
+                f"handler {self.handler_name!r} has ended; its context can no longer be used"
+            )
+
+
+async def _call_step(
+    function: Callable[..., Any], arguments: tuple[Any, ...], keywords: dict[str, Any]
+) -> Any:
+    if inspect.iscoroutinefunction(function):
+        return await function(*arguments, **keywords)
+    value = await asyncio.to_thread(function, *arguments, **keywords)
+    return await value if isinstance(value, Awaitable) else value
+
+
+def _takes_idempotency_key(function: Callable[..., Any]) -> bool:
+    try:
+        return "idempotency_key" in inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return False
+
+
+def _return_annotation(function: Callable[..., Any]) -> Any:
+    """Return the function's return annotation, or None if it has none that can be resolved."""
+    try:
+        return typing.get_type_hints(function).get("return")
+    except (TypeError, NameError, AttributeError):
+        return None
+
+
+def _is_pair(returned: Any) -> bool:
+    return isinstance(returned, tuple) and len(returned) == 2
+
+
+def _brief(value: Any) -> str:
+    """Name the kind of a value; the value itself may be a secret."""
+    return f"an object of type {type(value).__name__}"
+
+
+def printable(text: str, limit: int = 16_384) -> str:
+    """Return a text that every database takes: no NUL, no lone surrogates, not too long."""
+    if len(text) > limit:
+        text = f"{text[:limit]}… ({len(text):,} characters)"
+    return text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,0 +1,136 @@
+"""The core as a pure decision: a run, an event, what the handlers did -> a commit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from flowstore.events import PROGRESS
+from flowstore.store.base import Commit, DropRow, NewEvent, SnapshotRow, StepRow, TransitionRow
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from flowstore.engine.active import ActiveRun
+
+
+@dataclass(slots=True)
+class Done:
+    """What the handlers of one event did.
+
+    Attributes:
+        repeats: some of ``events`` may be in the log already.
+        ready_at: when to try again the handler that failed, in microseconds since 1970.
+        failure: why the run fails when it settles.
+    """
+
+    events: list[NewEvent] = field(default_factory=list[NewEvent])
+    transitions: list[TransitionRow] = field(default_factory=list[TransitionRow])
+    drops: list[DropRow] = field(default_factory=list[DropRow])
+    statements: list[tuple[Any, Any]] = field(default_factory=list[tuple[Any, Any]])
+    repeats: bool = False
+    ready_at: int | None = None
+    completed: bool = False
+    result: str | None = None
+    failure: str | None = None
+
+
+def commit_event(
+    run: ActiveRun, position: int, done: Done, is_routed: Callable[[str], bool], now: int
+) -> Commit:
+    """Decide what to record after the event at ``position`` has been through its handlers."""
+    failure = done.failure or run.failure
+    commit = Commit(
+        run.id,
+        run.correlation_id,
+        run.epoch,
+        run.cursor,
+        position,
+        run.head + run.in_flight,
+        now,
+        events=done.events,
+        repeats=done.repeats,
+        transitions=done.transitions,
+        drops=done.drops,
+        statements=done.statements,
+        reason=failure,
+        status="idle" if failure is None else "failed",
+    )
+    if done.ready_at is not None:
+        # The event stays pending; only the handlers that are done are recorded.
+        commit.new_cursor = run.cursor
+        commit.ready_at = done.ready_at
+        return commit
+    if done.completed:
+        commit.close = True
+        commit.status = "completed"
+        commit.result = done.result
+        return commit
+    if _is_drained(run, position, is_routed):
+        commit.drained = True
+        commit.if_last = _leading(done.events, is_routed)
+    if run.state.snapshot_due():
+        commit.snapshot = SnapshotRow(run.id, position, run.state.document())
+        run.state.snapshot_taken()
+    return commit
+
+
+def _is_drained(run: ActiveRun, position: int, is_routed: Callable[[str], bool]) -> bool:
+    if run.loaded != run.head or (run.in_flight and is_routed(PROGRESS)):
+        return False
+    return not any(
+        event.position > position and is_routed(event.name) for event in run.pending
+    )
+
+
+def _leading(events: list[NewEvent], is_routed: Callable[[str], bool]) -> int:
+    for count, event in enumerate(events):
+        if is_routed(event.name):
+            return count
+    return len(events)
+
+
+def pass_over(run: ActiveRun, now: int) -> Commit:
+    """Move the cursor over events that nothing is registered for, up to the last one known."""
+    return Commit(
+        run.id,
+        run.correlation_id,
+        run.epoch,
+        run.cursor,
+        run.loaded,
+        run.head + run.in_flight,
+        now,
+        drained=run.loaded == run.head and not run.in_flight,
+        reason=run.failure,
+        status="idle" if run.failure is None else "failed",
+    )
+
+
+def announce(run: ActiveRun, event: NewEvent, now: int, *, repeats: bool) -> Commit:
+    """Append a progress event while its handler is still at work."""
+    return Commit(
+        run.id,
+        run.correlation_id,
+        run.epoch,
+        run.cursor,
+        run.cursor,
+        run.head + run.in_flight,
+        now,
+        events=(event,),
+        repeats=repeats,
+        reason=run.failure,
+    )
+
+
+def record_step(run: ActiveRun, step: StepRow, now: int) -> Commit:
+    """Record a finished step while its handler is still at work."""
+    return Commit(
+        run.id,
+        run.correlation_id,
+        run.epoch,
+        run.cursor,
+        run.cursor,
+        run.head + run.in_flight,
+        now,
+        steps=(step,),
+        reason=run.failure,
+    )

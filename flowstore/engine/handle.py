@@ -1,0 +1,251 @@
+"""One event through its handlers: attempts, failures, retries, dead letters."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import traceback
+from typing import TYPE_CHECKING, Any
+
+from flowstore.engine.attempt import Attempt, Surroundings, printable
+from flowstore.engine.decide import Done
+from flowstore.errors import FlowstoreError, LeaseLostError, StoreError
+from flowstore.events import ERROR, PROGRESS, WorkflowEvent
+from flowstore.store.base import (
+    DEAD,
+    DROPPED,
+    EXPIRED,
+    HANDLED,
+    RETRIED,
+    STALE,
+    DropRow,
+    NewEvent,
+    TransitionRow,
+)
+
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    from flowstore.engine.active import ActiveRun
+    from flowstore.hooks import Hooks
+    from flowstore.routing import Handler, Routes
+    from flowstore.store.base import StoredEvent
+
+    class Around(Surroundings, Protocol):
+        """What handling an event needs of the engine."""
+
+        routes: Routes
+        hooks: Hooks
+
+
+logger = logging.getLogger("flowstore")
+
+
+async def handle_event(around: Around, run: ActiveRun, stored: StoredEvent) -> Done:
+    """Give an event to every handler that has not finished with it yet."""
+    done = Done()
+    if stored.expires_at is not None and stored.expires_at <= around.clock.now():
+        _expire(around, run, stored, done)
+        return done
+    for handler in around.routes.handlers(stored.name):
+        if run.finished and handler.name in run.finished:
+            continue
+        attempt, error = await _try(around, run, stored, handler)
+        if error is None:
+            error = _finish(around, run, attempt, done) if attempt is not None else None
+        if error is not None:
+            run.state.restore()
+            _fail(around, run, stored, handler, attempt, error, done)
+        if done.ready_at is not None or done.completed:
+            break
+    if done.completed:
+        _drop_the_rest(around, run, done)
+    return done
+
+
+async def _try(
+    around: Around, run: ActiveRun, stored: StoredEvent, handler: Handler
+) -> tuple[Attempt | None, Exception | None]:
+    attempt: Attempt | None = None
+    try:
+        event = around.codec.event(stored, run.correlation_id)
+        attempt = Attempt(around, run, stored, event, handler)
+        await attempt.perform()
+    except (LeaseLostError, StoreError):
+        raise
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        return attempt, FlowstoreError("the handler was cancelled from within")
+    except Exception as error:  # noqa: BLE001 - whatever a handler raises is recorded
+        return attempt, error
+    return attempt, None
+
+
+def _finish(around: Around, run: ActiveRun, attempt: Attempt, done: Done) -> Exception | None:
+    """Take over what a handler did; its state must be one that can be stored."""
+    try:
+        change = run.state.change()
+    except FlowstoreError as error:
+        return error
+    outcome = DROPPED if attempt.is_stale else HANDLED
+    done.transitions.append(_transition(around, run, attempt, outcome, done, change=change))
+    done.events += attempt.events
+    done.drops += attempt.drops
+    done.statements += attempt.statements
+    done.repeats = done.repeats or attempt.repeats
+    if attempt.completed:
+        done.completed = True
+        done.result = attempt.result
+    if around.hooks:
+        around.hooks.tell(
+            outcome,
+            correlation_id=run.correlation_id,
+            position=attempt.event.position,
+            name=attempt.event.name,
+            handler=attempt.handler_name,
+            attempt=attempt.attempt,
+        )
+    return None
+
+
+def _transition(
+    around: Around,
+    run: ActiveRun,
+    attempt: Attempt,
+    outcome: str,
+    done: Done,
+    *,
+    change: str | None = None,
+    error: str | None = None,
+    trace: str | None = None,
+) -> TransitionRow:
+    started = attempt.started_at
+    return TransitionRow(
+        run.id,
+        attempt.event.position or 0,
+        run.number + len(done.transitions) + 1,
+        attempt.handler_name,
+        attempt.attempt,
+        outcome,
+        change,
+        error,
+        trace,
+        started,
+        max(0, around.clock.now() - started),
+    )
+
+
+# --- failures ----------------------------------------------------------------------------
+
+
+def _fail(
+    around: Around,
+    run: ActiveRun,
+    stored: StoredEvent,
+    handler: Handler,
+    attempt: Attempt | None,
+    error: Exception,
+    done: Done,
+) -> None:
+    if attempt is None:
+        # The event itself could not be read: no attempt was made.
+        attempt = Attempt(around, run, stored, _envelope(stored, run), handler)
+    text = printable(str(error) or type(error).__name__)
+    seconds = None
+    if handler.retry is not None:
+        chance = around.clock.random(f"{run.correlation_id}/{stored.position}/{attempt.attempt}")
+        seconds = handler.retry.seconds_after(attempt.attempt, error, chance)
+    outcome = DEAD if seconds is None else RETRIED
+    trace = printable("".join(traceback.format_exception(error)))
+    row = _transition(around, run, attempt, outcome, done, error=text, trace=trace)
+    done.transitions.append(row)
+    if around.hooks:
+        around.hooks.tell(
+            outcome,
+            correlation_id=run.correlation_id,
+            position=stored.position,
+            name=stored.name,
+            handler=handler.name,
+            attempt=attempt.attempt,
+            error=text,
+        )
+    where = f"handler {handler.name!r} on {stored.name!r} at {stored.position}"
+    if seconds is not None:
+        logger.warning(
+            "%s of run %r failed, next try in %.1f s: %s", where, run.correlation_id, seconds, text
+        )
+        done.ready_at = around.clock.now() + int(seconds * 1_000_000)
+        return
+    logger.error("%s of run %r failed: %s", where, run.correlation_id, text, exc_info=error)
+    if stored.name != ERROR:
+        done.events.append(_error_event(around, stored, handler, error, text))
+    if stored.name == ERROR or not around.routes.handles_failures(ERROR):
+        done.failure = done.failure or f"{where} failed: {text}"
+
+
+def _error_event(
+    around: Around, stored: StoredEvent, handler: Handler, error: Exception, text: str
+) -> NewEvent:
+    data: dict[str, Any] = {
+        "event": stored.name,
+        "event_id": stored.id,
+        "position": stored.position,
+        "handler": handler.name,
+        "exception": type(error).__name__,
+    }
+    encoded = around.codec.encode(WorkflowEvent(ERROR, data, error=text))
+    encoded = encoded._replace(metadata=stored.metadata)
+    event_id = f"{stored.position}/{handler.name}/{ERROR}"
+    return NewEvent(event_id, *encoded, stored.id, around.clock.now(), None)
+
+
+def _envelope(stored: StoredEvent, run: ActiveRun) -> WorkflowEvent:
+    return WorkflowEvent(
+        stored.name,
+        id=stored.id,
+        correlation_id=run.correlation_id,
+        position=stored.position,
+    )
+
+
+# --- events that come to nothing -----------------------------------------------------------
+
+
+def _expire(around: Around, run: ActiveRun, stored: StoredEvent, done: Done) -> None:
+    now = around.clock.now()
+    done.drops.append(
+        DropRow(
+            run.id,
+            stored.id,
+            stored.name,
+            stored.position,
+            None,
+            EXPIRED,
+            "the event had expired when its turn came",
+            now,
+        )
+    )
+    if around.hooks:
+        around.hooks.tell(
+            "dropped", correlation_id=run.correlation_id, position=stored.position, name=stored.name
+        )
+
+
+def _drop_the_rest(around: Around, run: ActiveRun, done: Done) -> None:
+    """Record that the closing handler emitted events which no handler will get."""
+    for event in done.events:
+        if event.name not in {PROGRESS, ERROR} and around.routes.handlers(event.name):
+            done.drops.append(
+                DropRow(
+                    run.id,
+                    event.id,
+                    event.name,
+                    None,
+                    None,
+                    STALE,
+                    "the handler that emitted it completed the run",
+                    event.created_at,
+                )
+            )

@@ -1,0 +1,361 @@
+"""What a batch of operations does to the runs that it touches: decided in memory, no I/O.
+
+The one writer holds the database's write lock, so the runs it has in memory are the truth
+until another connection commits. Checks are therefore a few comparisons, and a batch ends
+in a handful of bulk statements. The backend supplies the `Lookup`; every backend shares the
+decisions.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from flowstore.codec import same_content
+from flowstore.errors import EventConflictError, LeaseLostError, RunNotFoundError
+from flowstore.events import PROGRESS
+from flowstore.store import base
+from flowstore.store.base import (
+    Append,
+    Appended,
+    Close,
+    Commit,
+    Committed,
+    DropRow,
+    Grant,
+    NewEvent,
+    RunRow,
+    SnapshotRow,
+    StepRow,
+    StoredEvent,
+    TransitionRow,
+)
+
+if TYPE_CHECKING:
+    from flowstore.store.base import Loaded
+
+
+class Lookup(Protocol):
+    """What the ledger must be told about what is already in the database."""
+
+    def run(self, correlation_id: str) -> RunRow | None:
+        """Return the run, the same object each time, or None."""
+        ...
+
+    def run_by_id(self, run_id: int) -> RunRow | None:
+        """Return the run, the same object each time, or None."""
+        ...
+
+    def add_run(self, correlation_id: str, workflow: str, now: int) -> RunRow:
+        """Make a run that is not in the database yet."""
+        ...
+
+    def event(self, run_id: int, event_id: str) -> StoredEvent | None:
+        """Return the event with this id, also if it came in this batch."""
+        ...
+
+    def names_between(self, run_id: int, after: int, until: int) -> list[tuple[int, str, str]]:
+        """Return position, id and name of the events with ``after < position <= until``."""
+        ...
+
+    def load(self, run: RunRow, cached_version: int) -> Loaded:
+        """Return what a worker needs to go on with this run."""
+        ...
+
+    def has_lost_lease(self, owner: str, now: int) -> bool:
+        """Tell whether this worker is dead, or silent beyond its lease."""
+        ...
+
+
+class Ledger:
+    """The rows that a batch will write, and the decisions that lead to them."""
+
+    def __init__(self, lookup: Lookup) -> None:
+        self._lookup = lookup
+        self.new_runs: list[RunRow] = []
+        self.moved: dict[int, RunRow] = {}
+        self.changed: dict[int, RunRow] = {}
+        self.events: list[StoredEvent] = []
+        self.transitions: list[TransitionRow] = []
+        self.snapshots: list[SnapshotRow] = []
+        self.steps: list[StepRow] = []
+        self.drops: list[DropRow] = []
+        self.chosen: dict[tuple[int, str], StoredEvent] = {}
+        """Events of this batch whose id the sender chose, so that repeats are seen at once."""
+
+    def clear(self) -> None:
+        """Forget the rows: they have been written."""
+        for rows in (
+            self.new_runs,
+            self.moved,
+            self.changed,
+            self.events,
+            self.transitions,
+            self.snapshots,
+            self.steps,
+            self.drops,
+            self.chosen,
+        ):
+            rows.clear()
+
+    # --- append ----------------------------------------------------------------------
+
+    def append(self, operation: Append) -> Appended:
+        """Give an event from outside its place, or the verdict why it gets none (G5, G6)."""
+        lookup = self._lookup
+        run = lookup.run(operation.correlation_id)
+        event = operation.event
+        if run is None:
+            run = lookup.add_run(operation.correlation_id, operation.workflow, operation.now)
+            self.new_runs.append(run)
+        elif operation.chosen_id:
+            original = lookup.event(run.id, event.id)
+            if original is not None:
+                return self._repeat(run, operation, original)
+        if event.expires_at is not None and event.expires_at <= operation.now:
+            return self._refuse(run, operation, base.EXPIRED, "the event had expired when sent")
+        if run.status in base.CLOSED:
+            return self._refuse(run, operation, base.STALE, f"the run is {run.status}")
+        position = run.head + 1
+        row = StoredEvent(run.id, position, *event)
+        self.events.append(row)
+        if operation.chosen_id:
+            self.chosen[run.id, event.id] = row
+        run.head = position
+        run.updated_at = operation.now
+        if run.status == "running":
+            self.moved[run.id] = run
+        else:
+            run.status = "running"
+            self.changed[run.id] = run
+        granted = None
+        if operation.claim_for is not None and self._may_grant(run, operation):
+            granted = self._grant_after_append(run, operation, row)
+        return Appended(
+            "accepted", position, run.id, run.status, run.owner, None, row, granted
+        )
+
+    def _repeat(self, run: RunRow, operation: Append, original: StoredEvent) -> Appended:
+        event = operation.event
+        if not _is_same(event, original):
+            detail = f"the id is taken by position {original.position} with other content"
+            self._drop(run, event, base.CONFLICT, detail, operation.now)
+            raise EventConflictError(
+                f"run {run.correlation_id!r} already has an event with id {event.id!r} and other "
+                f"content, at position {original.position} ({original.name!r}); send the same "
+                "content again, or give the new event an id of its own"
+            )
+        detail = f"position {original.position} has this id"
+        self._drop(run, event, base.DUPLICATE, detail, operation.now)
+        return Appended(
+            "duplicate", original.position, run.id, run.status, run.owner, detail
+        )
+
+    def _refuse(self, run: RunRow, operation: Append, reason: str, detail: str) -> Appended:
+        self._drop(run, operation.event, reason, detail, operation.now)
+        return Appended("stale", None, run.id, run.status, run.owner, detail)
+
+    def _drop(
+        self, run: RunRow, event: NewEvent | StoredEvent, reason: str, detail: str, now: int
+    ) -> None:
+        self.drops.append(
+            DropRow(run.id, event.id, event.name, None, None, reason, detail, now)
+        )
+
+    # --- leases ----------------------------------------------------------------------
+
+    def _may_grant(self, run: RunRow, operation: Append) -> bool:
+        return (
+            run.workflow == operation.workflow
+            and (run.ready_at is None or run.ready_at <= operation.now)
+            and (
+                run.owner is None
+                or (
+                    run.owner != operation.claim_for
+                    and self._lookup.has_lost_lease(run.owner, operation.now)
+                )
+            )
+        )
+
+    def _grant_after_append(self, run: RunRow, operation: Append, row: StoredEvent) -> Grant:
+        if operation.claim_for is not None:
+            self._lease(run, operation.claim_for, operation.now)
+        was_idle = run.cursor == row.position - 1
+        has_state = run.state_version in (0, operation.cached_version)
+        if was_idle and has_state:
+            loaded = base.Loaded(events=(row,), state_is_cached=run.state_version > 0)
+        else:
+            loaded = self._lookup.load(run, operation.cached_version)
+        return Grant(_copy(run), loaded)
+
+    def grant(self, run: RunRow, owner: str, now: int, cached_version: int) -> Grant:
+        """Give a worker the lease of a run that no live worker has."""
+        self._lease(run, owner, now)
+        return Grant(_copy(run), self._lookup.load(run, cached_version))
+
+    def _lease(self, run: RunRow, owner: str, now: int) -> None:
+        run.owner = owner
+        run.epoch += 1
+        run.ready_at = None
+        run.updated_at = now
+        self.changed[run.id] = run
+
+    # --- commit ----------------------------------------------------------------------
+
+    def commit(self, operation: Commit) -> Committed:
+        """Apply what a worker did, if it still owns the run (G2, G8)."""
+        run = self._lookup.run_by_id(operation.run_id)
+        if run is None:
+            raise RunNotFoundError(f"run {operation.correlation_id!r} is no longer in the store")
+        if run.epoch != operation.epoch or run.cursor != operation.cursor:
+            self._lose(run, operation)
+        head = run.head
+        is_last = head == operation.known_head
+        appended, passed = self._emit(run, operation)
+        if operation.close:
+            self._close(run, operation, operation.new_cursor, head)
+            cursor = run.head
+        elif is_last and operation.drained:
+            cursor = operation.known_head + passed
+        else:
+            cursor = operation.new_cursor
+        run.cursor = cursor
+        run.updated_at = operation.now
+        self._record(run, operation)
+        if operation.reason is not None:
+            run.reason = operation.reason
+        if operation.close:
+            run.result = operation.result
+        elif operation.ready_at is not None:
+            self._let_go(run, "running", operation.ready_at)
+        elif cursor == run.head:
+            self._let_go(run, operation.status, None)
+        else:
+            self.moved[run.id] = run
+        return Committed(run.status, run.head, cursor, appended)
+
+    def _emit(self, run: RunRow, operation: Commit) -> tuple[list[StoredEvent], int]:
+        appended: list[StoredEvent] = []
+        passed = 0
+        for ordinal, event in enumerate(operation.events):
+            if operation.repeats:
+                original = self._lookup.event(run.id, event.id)
+                if original is not None:
+                    if event.name != PROGRESS:
+                        detail = f"position {original.position} has this id"
+                        self._drop(run, event, base.DUPLICATE, detail, operation.now)
+                    continue
+            run.head += 1
+            row = StoredEvent(run.id, run.head, *event)
+            appended.append(row)
+            self.events.append(row)
+            if ordinal < operation.if_last:
+                passed += 1
+        return appended, passed
+
+    def _record(self, run: RunRow, operation: Commit) -> None:
+        if operation.reason != run.reason and operation.reason is not None:
+            self.changed[run.id] = run
+        if operation.transitions:
+            self.transitions.extend(operation.transitions)
+            run.state_version = operation.transitions[-1].number
+        if operation.steps:
+            self.steps.extend(operation.steps)
+        if operation.drops:
+            self.drops.extend(operation.drops)
+        if operation.snapshot is not None:
+            self.snapshots.append(operation.snapshot)
+
+    def _let_go(self, run: RunRow, status: str, ready_at: int | None) -> None:
+        run.status = status
+        run.owner = None
+        run.ready_at = ready_at
+        self.changed[run.id] = run
+
+    def _lose(self, run: RunRow, operation: Commit) -> None:
+        holder = run.owner or "no one"
+        detail = (
+            f"a commit of epoch {operation.epoch} at cursor {operation.cursor} was refused: "
+            f"the run is at epoch {run.epoch}, cursor {run.cursor}, owned by {holder}"
+        )
+        self.drops.append(
+            DropRow(
+                run.id,
+                None,
+                None,
+                operation.cursor + 1,
+                None,
+                base.LEASE_LOST,
+                detail,
+                operation.now,
+            )
+        )
+        raise LeaseLostError(f"run {run.correlation_id!r}: {detail}")
+
+    # --- close -----------------------------------------------------------------------
+
+    def close(self, operation: Close) -> RunRow:
+        """Close a run from outside; the epoch moves, so a handler at work cannot commit."""
+        run = self._lookup.run(operation.correlation_id)
+        if run is None:
+            raise RunNotFoundError(
+                f"there is no run {operation.correlation_id!r} in the store; "
+                "`flowstore runs` lists those there are"
+            )
+        if run.status not in base.CLOSED:
+            self._close(run, operation, run.cursor, run.head)
+            run.cursor = run.head
+            run.epoch += 1
+            run.updated_at = operation.now
+        return _copy(run)
+
+    def _close(self, run: RunRow, operation: Close | Commit, after: int, until: int) -> None:
+        status = operation.status
+        for position, event_id, name in self._lookup.names_between(run.id, after, until):
+            if name != PROGRESS:
+                self.drops.append(
+                    DropRow(
+                        run.id,
+                        event_id,
+                        name,
+                        position,
+                        None,
+                        base.STALE,
+                        f"the run was {status} before this event was handled",
+                        operation.now,
+                    )
+                )
+        run.reason = operation.reason
+        self._let_go(run, status, None)
+
+
+def _is_same(event: NewEvent, original: StoredEvent) -> bool:
+    """Compare contents; of other versions the texts cannot be compared, so the id decides."""
+    if event.name != original.name:
+        return False
+    if event.version != original.version:
+        return True
+    return (
+        event.error == original.error
+        and same_content(event.data, original.data)
+        and same_content(event.metadata, original.metadata)
+    )
+
+
+def _copy(run: RunRow) -> RunRow:
+    return RunRow(
+        run.id,
+        run.correlation_id,
+        run.workflow,
+        run.status,
+        run.head,
+        run.cursor,
+        run.state_version,
+        run.epoch,
+        run.owner,
+        run.ready_at,
+        run.result,
+        run.reason,
+        run.lineage,
+        run.created_at,
+        run.updated_at,
+    )

@@ -1,0 +1,213 @@
+"""The SQLite store: one file, one writer, readers that never wait for it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import weakref
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from flowstore.errors import StoreError, StoreUnavailableError
+from flowstore.store import migrate
+from flowstore.store.failures import translate
+from flowstore.store.lock import FileLock, Presence
+from flowstore.store.readonly import open_queries
+from flowstore.store.session import Session
+from flowstore.store.writer import Call, Listener, Order, Writer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from flowstore.clock import Clock
+    from flowstore.store.base import Operation
+    from flowstore.store.url import StoreUrl
+
+CHECKPOINT_PAGES = 400
+"""Pages in the WAL before it is folded into the file: 1.6 MB, where SQLite's default is 4 MB."""
+
+LEASE_SECONDS = 30.0
+"""How long a worker that lives but says nothing keeps its runs."""
+
+
+class SQLiteStore:
+    """Runs in an SQLite file. Implements `flowstore.store.base.Store`."""
+
+    def __init__(self, url: StoreUrl, clock: Clock) -> None:
+        self.url = url
+        self.worker_id = uuid4().hex
+        self.reader = open_queries(url)
+        self._clock = clock
+        self._presence: Presence | None = None
+        self._process = os.getpid()
+        self._outbox: list[Order | Call] = []
+        self._outbox_loop: asyncio.AbstractEventLoop | None = None
+        self._writer = Writer(_Opener(url))
+        self._writer.renew_seconds = LEASE_SECONDS / 3
+        self._at_exit = weakref.finalize(self, self._writer.stop)
+
+    def submit(
+        self, operation: Operation, deliver: Callable[[Any, BaseException | None], None]
+    ) -> None:
+        """Queue an operation; what is submitted in one turn of the loop travels together."""
+        loop = asyncio.get_running_loop()
+        self._enqueue(Order(operation, deliver, loop), loop)
+
+    def _enqueue(self, order: Order | Call, loop: asyncio.AbstractEventLoop) -> None:
+        if os.getpid() != self._process:
+            message = (
+                "this store was opened before the process was forked; "
+                "make a WorkflowManager in the child, or start it with spawn"
+            )
+            raise StoreError(message)
+        if self._outbox_loop is not loop:
+            self._outbox = []
+            self._outbox_loop = loop
+        if not self._outbox:
+            loop.call_soon(self._send_out)
+        self._outbox.append(order)
+
+    def _send_out(self) -> None:
+        orders, self._outbox = self._outbox, []
+        if not orders:
+            return
+        try:
+            self._writer.put(orders)
+        except StoreError as error:
+            for order in orders:
+                order.deliver(None, error)
+
+    def perform(self, operation: Operation) -> asyncio.Future[Any]:
+        """Queue an operation and return a future for its result."""
+        future, deliver = _future()
+        self.submit(operation, deliver)
+        return future
+
+    def _call(self, action: Callable[[Session], Any]) -> asyncio.Future[Any]:
+        future, deliver = _future()
+        loop = asyncio.get_running_loop()
+        self._enqueue(Call(action, deliver, loop), loop)
+        return future
+
+    def listen(self, heard: Callable[[], None]) -> Callable[[], None]:
+        """Call ``heard`` on this loop when another process has written."""
+        return self._writer.listen(Listener(heard, asyncio.get_running_loop()))
+
+    async def open(self) -> None:
+        """Open the database now, so that what is wrong with it shows here."""
+        await self._call(lambda session: None)
+
+    async def become_worker(self) -> None:
+        """Show a sign of life, before the first lease is taken."""
+        if self._presence is not None or self.url.path is None:
+            return
+        await self.open()
+        if self._presence is not None:
+            return
+        try:
+            self._presence = Presence(self.url.path, self.worker_id)
+        except OSError as error:
+            raise StoreUnavailableError(
+                f"{self.url.path}: no file can be made beside the database: {error.strerror}"
+            ) from error
+        now = self._clock.now()
+        await self._call(lambda session: session.register(self.worker_id, now))
+        self._writer.worker_id = self.worker_id
+        self._at_exit.detach()
+        self._at_exit = weakref.finalize(self, _end, self._writer, self._presence)
+
+    def resign(self) -> None:
+        """End this worker: its runs are anyone's; the next lease is taken under a new id."""
+        if self._presence is not None:
+            self._presence.end()
+            self._presence = None
+        self._writer.worker_id = None
+        self.worker_id = uuid4().hex
+
+    async def close(self) -> None:
+        """Finish what is queued and close every connection."""
+        self._send_out()
+        await asyncio.get_running_loop().run_in_executor(None, self._at_exit)
+
+
+def _end(writer: Writer, presence: Presence) -> None:
+    writer.stop()
+    presence.end()
+
+
+def _future() -> tuple[asyncio.Future[Any], Callable[[Any, BaseException | None], None]]:
+    future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+    def deliver(result: Any, error: BaseException | None) -> None:
+        if future.done():
+            return
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(result)
+
+    return future, deliver
+
+
+class _Opener:
+    """Opens a session on the writer's thread; holds no reference to the store."""
+
+    def __init__(self, url: StoreUrl) -> None:
+        self._url = url
+
+    def __call__(self) -> Session:
+        path = self._url.path
+        turn = None if path is None else FileLock(_turn_path(path))
+        session = Session(open_writer(self._url), path, turn)
+        session.lease = int(LEASE_SECONDS * 1_000_000)
+        return session
+
+
+def _turn_path(path: Path) -> Path:
+    return path.with_name(f"{path.name}-lock")
+
+
+def open_writer(url: StoreUrl) -> sqlite3.Connection:
+    """Open the write connection; create the schema, or upgrade it after a backup.
+
+    Raises:
+        StoreUnavailableError: the file or its folder cannot be opened or written.
+        StoreCorruptError: the file is not a database, or is damaged.
+        SchemaError: the schema is newer than this flowstore, or not flowstore's.
+    """
+    path = url.path
+    if path is None:
+        connection = _connect(url.memory_uri, url)
+        migrate.prepare(connection, None)
+        return connection
+    try:
+        with FileLock(_turn_path(path)):
+            connection = _connect(path.absolute().as_uri(), url)
+            try:
+                connection.execute("PRAGMA journal_mode=WAL").fetchone()
+                migrate.prepare(connection, path)
+            except BaseException:
+                connection.close()
+                raise
+    except (sqlite3.Error, OSError) as error:
+        raise translate(error, str(path)) from error
+    return connection
+
+
+def _connect(uri: str, url: StoreUrl) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        uri,
+        uri=True,
+        isolation_level=None,
+        check_same_thread=False,
+        timeout=url.busy_timeout,
+        cached_statements=256,
+    )
+    connection.execute(f"PRAGMA synchronous={url.synchronous}")
+    connection.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
+    connection.execute("PRAGMA foreign_keys=OFF")
+    return connection
+
+

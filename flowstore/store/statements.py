@@ -1,0 +1,161 @@
+"""The writer's SQL, compiled once from the tables, and run on the driver as it is.
+
+An SQLAlchemy statement costs about 200 µs to execute and the driver's own 3; the hot path
+takes the text from the one and the execution from the other.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy.dialects import sqlite
+
+from flowstore.store import schema
+from flowstore.store.base import (
+    DropRow,
+    RunRow,
+    SnapshotRow,
+    StepRow,
+    StoredEvent,
+    TransitionRow,
+)
+
+if TYPE_CHECKING:
+    from sqlalchemy import Table
+    from sqlalchemy.sql import ClauseElement
+
+
+def compile_text(statement: ClauseElement, parameters: tuple[str, ...]) -> str:
+    """Return the statement's SQL; its placeholders must come in the order of ``parameters``."""
+    compiled = statement.compile(dialect=sqlite.dialect())
+    order = tuple(getattr(compiled, "positiontup", None) or ())
+    if order != parameters:
+        message = f"placeholders come as {order}, not as {parameters}"
+        raise AssertionError(message)
+    return str(compiled)
+
+
+def _insert(table: Table, columns: tuple[str, ...]) -> str:
+    statement = insert(table).values({name: bindparam(name) for name in columns})
+    order = tuple(column.name for column in table.columns if column.name in columns)
+    if order != columns:
+        message = f"the record of {table.name} has its columns in another order"
+        raise AssertionError(message)
+    return compile_text(statement, columns)
+
+
+def _update_run(*columns: str) -> str:
+    run = schema.run
+    statement = (
+        update(run)
+        .where(run.c.id == bindparam("key"))
+        .values({name: bindparam(name) for name in columns})
+    )
+    return compile_text(statement, (*columns, "key"))
+
+
+class Statements(NamedTuple):
+    """SQL texts by what they do."""
+
+    insert_run: str
+    move_run: str
+    change_run: str
+    insert_event: str
+    insert_transition: str
+    insert_snapshot: str
+    insert_step: str
+    insert_drop: str
+    run_by_name: str
+    run_by_id: str
+    event_by_id: str
+    events_after: str
+    names_between: str
+    last_snapshot: str
+    changes_after: str
+    transitions_after: str
+    steps_after: str
+
+
+RUN_COLUMNS: tuple[str, ...] = tuple(RunRow.__dataclass_fields__)
+
+
+def _selects() -> dict[str, Any]:
+    run, event = schema.run, schema.event
+    transition, snapshot, step = schema.transition, schema.snapshot, schema.step
+    key, after = bindparam("key"), bindparam("after")
+    whole_event = [event.c[name] for name in StoredEvent._fields]
+    of_run = event.c.run_id == key
+    return {
+        "run_by_name": (
+            select(*run.columns).where(run.c.correlation_id == key),
+            ("key",),
+        ),
+        "run_by_id": (select(*run.columns).where(run.c.id == key), ("key",)),
+        "event_by_id": (
+            select(*whole_event).where(of_run, event.c.id == bindparam("event")),
+            ("key", "event"),
+        ),
+        "events_after": (
+            select(*whole_event)
+            .where(of_run, event.c.position > after)
+            .order_by(event.c.position)
+            .limit(bindparam("most")),
+            ("key", "after", "most", "param_1"),
+        ),
+        "names_between": (
+            select(event.c.position, event.c.id, event.c.name)
+            .where(of_run, event.c.position > after, event.c.position <= bindparam("until"))
+            .order_by(event.c.position),
+            ("key", "after", "until"),
+        ),
+        "last_snapshot": (
+            select(snapshot.c.position, snapshot.c.state)
+            .where(snapshot.c.run_id == key)
+            .order_by(snapshot.c.position.desc())
+            .limit(1),
+            ("key", "param_1", "param_2"),
+        ),
+        "changes_after": (
+            select(transition.c.change)
+            .where(
+                transition.c.run_id == key,
+                transition.c.position > after,
+                transition.c.change.is_not(None),
+            )
+            .order_by(transition.c.position, transition.c.number),
+            ("key", "after"),
+        ),
+        "transitions_after": (
+            select(*transition.columns)
+            .where(transition.c.run_id == key, transition.c.position > after)
+            .order_by(transition.c.position, transition.c.number),
+            ("key", "after"),
+        ),
+        "steps_after": (
+            select(*step.columns).where(step.c.run_id == key, step.c.position > after),
+            ("key", "after"),
+        ),
+    }
+
+
+def build() -> Statements:
+    """Compile every statement; done once a store."""
+    hot = ("head", "cursor", "state_version", "updated_at")
+    rest = ("status", "head", "cursor", "state_version", "epoch", "owner", "ready_at")
+    texts = {name: _select_text(*pair) for name, pair in _selects().items()}
+    return Statements(
+        insert_run=_insert(schema.run, RUN_COLUMNS),
+        move_run=_update_run(*hot),
+        change_run=_update_run(*rest, "result", "reason", "updated_at"),
+        insert_event=_insert(schema.event, StoredEvent._fields),
+        insert_transition=_insert(schema.transition, TransitionRow._fields),
+        insert_snapshot=_insert(schema.snapshot, SnapshotRow._fields),
+        insert_step=_insert(schema.step, StepRow._fields),
+        insert_drop=_insert(schema.drop, DropRow._fields),
+        **texts,
+    )
+
+
+def _select_text(statement: Any, parameters: tuple[str, ...]) -> str:
+    return compile_text(statement, parameters)

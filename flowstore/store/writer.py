@@ -1,0 +1,214 @@
+"""The thread that owns a file's write connection, and its queue.
+
+While one commit is syncing the next batch gathers, so commits share their syncs under load
+and a lone commit waits for nothing.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from flowstore.errors import StoreClosedError
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from flowstore.store.base import Operation
+    from flowstore.store.session import Session
+
+    Deliver = Callable[[Any, BaseException | None], None]
+
+NOTICE_SECONDS = 0.02
+"""How often other processes' commits are looked for while someone listens (bar: 50 ms)."""
+
+_MOST_OPERATIONS = 4096
+"""Operations in one transaction at most, so that no one waits long for the first sync."""
+
+_JOIN_SECONDS = 10.0
+
+
+class Order(NamedTuple):
+    """An operation with the loop and the callback that wait for its result."""
+
+    operation: Operation
+    deliver: Deliver
+    loop: asyncio.AbstractEventLoop
+
+
+class Call(NamedTuple):
+    """Something else to be done on the writer's thread, between batches."""
+
+    action: Callable[[Session], Any]
+    deliver: Deliver
+    loop: asyncio.AbstractEventLoop
+
+
+class Listener(NamedTuple):
+    """Someone to be told when another process has written."""
+
+    heard: Callable[[], None]
+    loop: asyncio.AbstractEventLoop
+
+
+class Writer:
+    """A queue and the daemon thread that empties it."""
+
+    def __init__(self, open_session: Callable[[], Session]) -> None:
+        self._open_session = open_session
+        self._queue: queue.SimpleQueue[list[Order | Call] | None] = queue.SimpleQueue()
+        self._listeners: list[Listener] = []
+        self._thread: threading.Thread | None = None
+        self._start = threading.Lock()
+        self._closed = False
+        self.worker_id: str | None = None
+        self.renew_seconds = 0.0
+
+    def put(self, orders: list[Order | Call]) -> None:
+        """Queue orders; the thread is started by the first."""
+        if self._closed:
+            message = "the store has been closed; make a new WorkflowManager"
+            raise StoreClosedError(message)
+        if self._thread is None:
+            with self._start:
+                if self._thread is None:
+                    self._thread = threading.Thread(
+                        target=self._run, name="flowstore-writer", daemon=True
+                    )
+                    self._thread.start()
+        self._queue.put(orders)
+
+    def listen(self, listener: Listener) -> Callable[[], None]:
+        """Add a listener and return how to remove it."""
+        self._listeners.append(listener)
+        if self._thread is not None:
+            self._queue.put([])  # so that the thread waits with a timeout from now on
+
+        def stop() -> None:
+            if listener in self._listeners:
+                self._listeners.remove(listener)
+
+        return stop
+
+    def stop(self) -> None:
+        """Finish what is queued, close the connection and end the thread."""
+        self._closed = True
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._queue.put(None)
+            self._thread.join(_JOIN_SECONDS)
+
+    # --- on the thread ---------------------------------------------------------------
+
+    def _run(self) -> None:
+        session: Session | None = None
+        renew_at = 0.0
+        while True:
+            orders = self._gather(session)
+            if orders is None:
+                break
+            if session is None and orders:
+                session = self._open(orders)
+            if session is None:
+                continue
+            if orders:
+                _work(session, orders)
+            elif session.has_news():
+                session.forget()
+            if session.unheard:
+                session.unheard = False
+                self._tell()
+            now = time.monotonic()
+            if self.worker_id is not None and now >= renew_at:
+                if renew_at:
+                    _renew(session, self.worker_id)
+                renew_at = now + self.renew_seconds
+        if session is not None:
+            session.close(self.worker_id)
+
+    def _gather(self, session: Session | None) -> list[Order | Call] | None:
+        """Wait for orders and take all there are; [] after a pause, None at the end."""
+        timeout: float | None = None
+        if session is not None and self._listeners:
+            timeout = NOTICE_SECONDS
+        elif self.worker_id is not None:
+            timeout = self.renew_seconds
+        try:
+            orders = self._queue.get(timeout=timeout)
+        except queue.Empty:
+            return []
+        while orders is not None and len(orders) < _MOST_OPERATIONS and not self._queue.empty():
+            more = self._queue.get()
+            if more is None:
+                self._queue.put(None)
+                break
+            orders = orders + more
+        return orders
+
+    def _open(self, orders: list[Order | Call]) -> Session | None:
+        try:
+            return self._open_session()
+        except BaseException as error:  # noqa: BLE001 - it is delivered to everyone who waits
+            _deliver(orders, [(None, error)] * len(orders))
+            return None
+
+    def _tell(self) -> None:
+        for listener in tuple(self._listeners):
+            _call(listener.loop, listener.heard)
+
+
+def _work(session: Session, orders: list[Order | Call]) -> None:
+    """Carry out orders: neighbouring operations as one transaction, calls by themselves."""
+    batch: list[Order] = []
+    for order in orders:
+        if isinstance(order, Order):
+            batch.append(order)
+            continue
+        _carry_out(session, batch)
+        batch = []
+        try:
+            outcome = (order.action(session), None)
+        except BaseException as error:  # noqa: BLE001 - it is delivered to the one who waits
+            outcome = (None, error)
+        _deliver([order], [outcome])
+    _carry_out(session, batch)
+
+
+def _carry_out(session: Session, batch: list[Order]) -> None:
+    if not batch:
+        return
+    try:
+        outcomes = session.carry_out([order.operation for order in batch])
+    except BaseException as error:  # noqa: BLE001 - it is delivered to everyone who waits
+        outcomes = [(None, error)] * len(batch)
+    _deliver(batch, outcomes)
+
+
+def _deliver(
+    orders: list[Order] | list[Order | Call], outcomes: list[tuple[Any, BaseException | None]]
+) -> None:
+    """Hand results over, in order, with one wake-up for each event loop."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[Deliver, Any, Any]]] = {}
+    for order, (result, error) in zip(orders, outcomes, strict=True):
+        by_loop.setdefault(order.loop, []).append((order.deliver, result, error))
+    for loop, results in by_loop.items():
+        _call(loop, _deliver_all, results)
+
+
+def _deliver_all(results: list[tuple[Deliver, Any, BaseException | None]]) -> None:
+    for deliver, result, error in results:
+        deliver(result, error)
+
+
+def _call(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *arguments: Any) -> None:
+    try:
+        loop.call_soon_threadsafe(function, *arguments)
+    except RuntimeError:
+        # The loop has been closed: no one waits for this result any more.
+        return
+
+
+def _renew(session: Session, worker_id: str) -> None:
+    session.renew(worker_id, time.time_ns() // 1000)
