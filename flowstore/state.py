@@ -367,16 +367,15 @@ def _cost(key: str, size: int) -> int:
     return len(_dumps(key)) + size + 2  # the colon and a comma
 
 
-def _appended(was: Any, item: object) -> Any:
+def _appended(was: Any, item: Any) -> Any:
     """Return what was appended to a list or dict, None if the rest is not the same."""
     count = len(was)
-    if type(item) is list:
-        items: list[Any] = item
-        return items[count:] if items[:count] == was else None
-    pairs = cast("dict[str, Any]", item)
-    if dict(islice(pairs.items(), count)) != was:
+    given: object = item
+    if type(given) is list:
+        return item[count:] if item[:count] == was else None
+    if dict(islice(item.items(), count)) != was:
         return None
-    return dict(islice(pairs.items(), count, None))
+    return dict(islice(item.items(), count, None))
 
 
 def _is_list_of_str(value: Any) -> bool:
