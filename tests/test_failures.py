@@ -6,8 +6,7 @@ import contextlib
 import errno
 import os
 import sqlite3
-from pathlib import Path
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 import pytest
 from sample import fill, writing
@@ -20,6 +19,9 @@ from flowstore.errors import (
     StoreUnavailableError,
 )
 from flowstore.store.failures import translate
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.fixture

@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import threading
-from pathlib import Path
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 import pytest
 from sample import (
@@ -26,6 +25,9 @@ from flowstore.errors import RunNotFoundError
 from flowstore.store.queries import Queries
 from flowstore.store.readonly import open_queries, read_only_engine
 from flowstore.store.url import StoreUrl
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.fixture

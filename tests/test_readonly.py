@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 import pytest
 from sample import add_run, fill, writing
@@ -20,9 +20,11 @@ from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
 from flowstore.errors import SchemaError, StoreCorruptError, StoreError, StoreUnavailableError
-from flowstore.store.queries import Queries
 from flowstore.store.readonly import open_queries, read_only_engine
 from flowstore.store.url import StoreUrl, parse
+
+if TYPE_CHECKING:
+    from flowstore.store.queries import Queries
 
 
 @pytest.fixture
