@@ -34,9 +34,8 @@ def engine_over(connection: sqlite3.Connection) -> Engine:
 
 def from_schema(connection: sqlite3.Connection, version_table: str) -> list[str]:
     """Return how flowstore's tables differ from the schema; other tables are not looked at."""
-    # Comparing is rare; opening a store does not pay for importing alembic.
-    from alembic.autogenerate import compare_metadata  # noqa: PLC0415
-    from alembic.runtime.migration import MigrationContext  # noqa: PLC0415
+    from alembic.autogenerate import compare_metadata  # noqa: PLC0415 - rare, and alembic is slow
+    from alembic.runtime.migration import MigrationContext  # noqa: PLC0415 - as above
 
     options: dict[str, Any] = {"include_name": _is_ours, "version_table": version_table}
     with engine_over(connection).connect() as alchemy:

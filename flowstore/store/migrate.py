@@ -205,9 +205,8 @@ def _upgrade(connection: sqlite3.Connection, path: Path | None, scripts: Path, l
 
 
 def _run_scripts(alchemy: Connection, scripts: Path, latest: str) -> None:
-    # Nothing but an upgrade pays for importing alembic.
-    from alembic import command  # noqa: PLC0415
-    from alembic.config import Config  # noqa: PLC0415
+    from alembic import command  # noqa: PLC0415 - only an upgrade pays for alembic
+    from alembic.config import Config  # noqa: PLC0415 - as above
 
     config = Config()
     config.set_main_option("script_location", str(scripts).replace("%", "%%"))
