@@ -1,0 +1,527 @@
+"""The state of a run: what is saved is exact, small, and never half done."""
+
+from __future__ import annotations
+
+import copy
+import enum
+import json
+import math
+import uuid
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import BaseModel, Field, RootModel
+
+from flowstore.door import Limits
+from flowstore.errors import ConfigurationError, InvalidStateError, InvalidValueError
+from flowstore.state import State, StateKind, apply, replay
+
+KEYS = st.sampled_from(["a", "b", "c", "two words", 'quo"te', "ключ", "\\u0000"])
+LEAVES = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.sampled_from([0, 1, -1, 0.0, -0.0, 1.0, "", "x" * 40, "x" * 3000, "é\\u0000"])
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
+)
+VALUES = st.recursive(
+    LEAVES,
+    lambda inner: st.lists(inner, max_size=6) | st.dictionaries(KEYS, inner, max_size=5),
+    max_leaves=20,
+)
+LONG_VALUES = st.one_of(
+    VALUES,
+    st.lists(st.sampled_from(["x" * 200, "y" * 200]), min_size=9, max_size=20),
+    st.lists(st.dictionaries(KEYS, LEAVES, max_size=3), min_size=30, max_size=60),
+    st.dictionaries(st.text("abcdef", min_size=3, max_size=6), VALUES, min_size=20, max_size=40),
+)
+
+
+def exact(value: Any) -> Any:
+    """A form in which values are equal only if their types and the order of keys are too."""
+    if type(value) is dict:
+        return ("dict", [(key, exact(item)) for key, item in value.items()])
+    if type(value) is list:
+        return ("list", [exact(item) for item in value])
+    return (type(value), repr(value))
+
+
+def containers(value: Any) -> list[Any]:
+    found = []
+    if isinstance(value, (list, dict)):
+        found.append(value)
+        for item in value.values() if isinstance(value, dict) else value:
+            found.extend(containers(item))
+    return found
+
+
+def mutate(document: dict[str, Any], data: st.DataObject) -> None:
+    """Do one thing, anywhere in the document, as handlers might."""
+    target = data.draw(st.sampled_from(containers(document)))
+    value = data.draw(LONG_VALUES)
+    if isinstance(target, dict):
+        mutate_dict(target, value, data)
+    else:
+        mutate_list(target, value, data)
+
+
+def mutate_dict(target: dict[str, Any], value: Any, data: st.DataObject) -> None:
+    key = data.draw(st.sampled_from(list(target)) if target else KEYS)
+    match data.draw(st.sampled_from(["set", "new", "pop", "move", "clear", "twist"])):
+        case "set":
+            target[key] = value
+        case "new":
+            target[data.draw(KEYS)] = value
+        case "pop":
+            target.pop(key, None)
+        case "move" if key in target:
+            target[key] = target.pop(key)
+        case "clear":
+            target.clear()
+        case "twist" if key in target:
+            target[key] = twisted(target[key])
+
+
+def mutate_list(target: list[Any], value: Any, data: st.DataObject) -> None:
+    index = data.draw(st.integers(0, max(0, len(target) - 1)))
+    match data.draw(
+        st.sampled_from(["append", "insert", "pop", "queue", "extend", "twist", "sort"])
+    ):
+        case "append":
+            target.append(value)
+        case "insert":
+            target.insert(index, value)
+        case "pop" if target:
+            target.pop(index)
+        case "queue" if target:
+            target.pop(0)
+            target.append(value)
+        case "extend":
+            target.extend(copy.deepcopy(target[:3]))
+        case "twist" if target:
+            target[index] = twisted(target[index])
+        case "sort":
+            target.sort(key=repr)
+
+
+def twisted(value: Any) -> Any:
+    """Something that ``==`` would take for the value, or that begins with it."""
+    if isinstance(value, bool):
+        return int(value)
+    if isinstance(value, int) and abs(value) < 2**53:
+        return float(value)
+    if isinstance(value, float):
+        return -value
+    if isinstance(value, str):
+        return value + "more"
+    if isinstance(value, dict):
+        return dict(reversed(value.items()))
+    return value
+
+
+@settings(deadline=None)
+@given(st.data())
+def test_changes_reproduce_the_state_exactly(data: st.DataObject) -> None:
+    """G3, G10: at every step, from the start, from a snapshot and after a restore."""
+    state = State(StateKind())
+    changes: list[str] = []
+    snapshot: str | None = None
+    later: list[str] = []
+    for _ in range(data.draw(st.integers(1, 8))):
+        for _ in range(data.draw(st.integers(0, 3))):
+            mutate(state.value, data)
+        live = copy.deepcopy(state.value)
+        change = state.change()
+        if change is not None:
+            changes.append(change)
+            later.append(change)
+        assert exact(state.value) == exact(live), "saving changed the live value"
+        assert exact(replay(None, changes)) == exact(live)
+        assert exact(replay(snapshot, later)) == exact(live)
+        assert exact(json.loads(state.document())) == exact(live)
+        assert state.saved_bytes == len(state.document().encode())
+        assert state.change() is None
+        if data.draw(st.booleans()):
+            snapshot, later = state.document(), []
+            state.snapshot_taken()
+        if data.draw(st.booleans()):
+            state = State(StateKind(), snapshot, later)
+            assert exact(state.value) == exact(live)
+        if data.draw(st.booleans()):
+            mutate(state.value, data)
+            state.restore()
+            assert exact(state.value) == exact(live)
+            assert state.change() is None
+
+
+@settings(deadline=None)
+@given(
+    st.data(), st.sampled_from([math.nan, (1,), {1}, b"x", object(), 2**63, "\0", "\ud800", UTC])
+)
+def test_refused_change_leaves_what_was_saved_alone(data: st.DataObject, bad: Any) -> None:
+    """G10: nothing is written of a state of which a part cannot be stored."""
+    state = State(StateKind())
+    for _ in range(4):
+        mutate(state.value, data)
+    first = state.change()
+    saved = exact(replay(None, [first] if first else []))
+    mutate(state.value, data)
+    target = data.draw(st.sampled_from(containers(state.value)))
+    if isinstance(target, dict):
+        target["bad"] = bad
+    else:
+        target.append(bad)
+    with pytest.raises(InvalidStateError, match=r"^state"):
+        state.change()
+    assert exact(json.loads(state.document())) == saved
+    assert state.saved_bytes == len(state.document().encode())
+    state.restore()
+    assert exact(state.value) == saved
+    assert state.change() is None
+
+
+class Colour(enum.Enum):
+    RED = "red"
+
+
+@pytest.mark.parametrize(
+    ("good", "bad"),
+    [
+        (None, math.nan),
+        ([1, None], [1, math.inf]),
+        ([1, 2], (1, 2)),
+        ({"a": [1]}, {"a": (1,)}),
+        ("red", Colour.RED),
+        (["red"], [Colour.RED]),
+        ("00000000-0000-0000-0000-000000000001", uuid.UUID(int=1)),
+        ({"a": 1}, OrderedDict(a=1)),
+        ([["x"] * 2000], [("x",) * 2000]),
+        ([{"n": None}] * 200, [{"n": math.nan}] * 200),
+    ],
+)
+def test_what_has_the_same_json_and_is_not_the_same_is_refused(good: Any, bad: Any) -> None:
+    state = State(StateKind())
+    state.value["key"] = good
+    assert state.change() is not None
+    state.value["key"] = bad
+    with pytest.raises(InvalidStateError, match=r"^state\.key"):
+        state.change()
+
+
+def test_path_and_remedy_of_a_bad_value() -> None:
+    state = State(StateKind())
+    state.value["docs"] = [{"name": "a"}, {"client": {1, 2}}]
+    with pytest.raises(InvalidValueError, match=r"^state\.docs\[1\]\.client: set is not JSON; "):
+        state.change()
+    assert state.document() == "{}"
+
+
+@pytest.mark.parametrize("key", [1, None, "\0", "\ud800", Colour.RED])
+def test_bad_keys_are_refused(key: Any) -> None:
+    state = State(StateKind())
+    state.value[key] = 1
+    with pytest.raises(InvalidStateError):
+        state.change()
+    assert state.document() == "{}"
+
+
+def test_cyclic_and_deep_states_are_refused() -> None:
+    state = State(StateKind(dict, Limits(depth=3)))
+    state.value["a"] = [[1]]
+    assert state.change() == '[["=",["a"],[[1]]]]'
+    state.value["a"] = [[[1]]]
+    with pytest.raises(InvalidStateError, match="nested too deeply"):
+        state.change()
+    state.value["a"] = state.value
+    with pytest.raises(InvalidStateError, match="contains itself"):
+        state.change()
+
+
+def test_depth_counts_from_the_state_wherever_the_change_is() -> None:
+    state = State(StateKind(dict, Limits(depth=3)))
+    state.value["a"] = [["x" * 50] for _ in range(100)]
+    state.change()
+    state.value["a"][50].append([])
+    with pytest.raises(InvalidStateError, match=r"^state\.a\[50\]\[1\]"):
+        state.change()
+
+
+def test_size_limit_is_on_the_whole_state() -> None:
+    state = State(StateKind(dict, Limits(state_bytes=100)))
+    state.value["a"] = "x" * 92
+    state.change()
+    assert state.saved_bytes == 100
+    state.value["b"] = 1
+    with pytest.raises(
+        InvalidStateError, match=r"^state: is 106 bytes of JSON and the limit is 100"
+    ):
+        state.change()
+    assert state.saved_bytes == 100
+    del state.value["b"]
+    assert state.change() is None
+
+
+def test_appending_to_a_long_list_of_str_costs_what_was_appended() -> None:
+    """G11."""
+    state = State(StateKind())
+    state.value["items"] = ["x" * 200 for _ in range(1000)]
+    state.change()
+    state.value["items"].append("new")
+    assert state.change() == '[["+",["items"],["new"]]]'
+    state = State(StateKind(), state.document())
+    state.value["items"] += ["newer", "newest"]
+    assert state.change() == '[["+",["items"],["newer","newest"]]]'
+    state.value["items"].append({"not": "a str"})
+    assert state.change() == '[["+",["items"],[{"not":"a str"}]]]'
+    state.value["items"].append("and on")
+    assert state.change() == '[["+",["items"],["and on"]]]'
+
+
+def test_bad_str_in_a_long_list_is_refused() -> None:
+    state = State(StateKind())
+    state.value["items"] = ["x" * 200 for _ in range(20)]
+    state.change()
+    for bad in ("\0", "\ud800"):
+        state.value["items"].append(bad)
+        with pytest.raises(InvalidStateError, match=r"^state\.items\[20\]"):
+            state.change()
+        state.restore()
+
+
+def messages() -> list[dict[str, Any]]:
+    return [{"role": "user", "content": f"{n}: {'x' * 80}"} for n in range(300)]
+
+
+@pytest.mark.parametrize(
+    ("act", "expected"),
+    [
+        (lambda m: m.append({"n": 1}), '[["+",["chat","m"],[{"n":1}]]]'),
+        (lambda m: m[100].update(role="bot"), '[["=",["chat","m",100,"role"],"bot"]]'),
+        (lambda m: m[7].pop("role"), '[["-",["chat","m",7,"role"]]]'),
+        (lambda m: m.pop(250), '[["~",["chat","m"],250,1,[]]]'),
+        (lambda m: m.insert(3, 1), '[["~",["chat","m"],3,0,[1]]]'),
+        (
+            lambda m: (m.pop(0), m.append(1)),
+            '[["~",["chat","m"],0,1,[]],["+",["chat","m"],[1]]]',
+        ),
+        (
+            lambda m: m[9].update(role=m[9].pop("role")),
+            '[[">",["chat","m",9,"role"]]]',
+        ),
+        (
+            lambda m: m[9].update(content=m[9]["content"] + "!"),
+            '[["+",["chat","m",9,"content"],"!"]]',
+        ),
+    ],
+)
+def test_small_changes_deep_inside_large_values_are_small(act: Any, expected: str) -> None:
+    """G11."""
+    state = State(StateKind())
+    state.value["chat"] = {"m": messages(), "n": 1}
+    state.change()
+    act(state.value["chat"]["m"])
+    assert state.change() == expected
+    assert exact(json.loads(state.document())) == exact(state.value)
+
+
+def test_equal_numbers_of_other_types_are_changes() -> None:
+    state = State(StateKind())
+    for value in (1, 1.0, True, 0.0, -0.0):
+        state.value["n"] = value
+        assert state.change() is not None
+        assert exact(json.loads(state.document())) == exact({"n": value})
+
+
+def test_saved_state_shares_nothing_with_the_live_one() -> None:
+    state = State(StateKind())
+    inner = [1]
+    state.value.update(one=inner, two=inner)
+    state.change()
+    inner.append(2)
+    assert state.document() == '{"one":[1],"two":[1]}'
+    assert state.change() == '[["+",["one"],[2]],["+",["two"],[2]]]'
+
+
+def test_value_can_be_replaced() -> None:
+    state = State(StateKind(), '{"a":1,"b":2}')
+    state.value = {"b": 2, "c": 3}
+    assert state.change() == '[["-",["a"]],["=",["c"],3]]'
+
+
+@pytest.mark.parametrize("value", [None, [], OrderedDict(), "x"])
+def test_value_of_another_kind_is_refused(value: Any) -> None:
+    state = State(StateKind())
+    state.value = value
+    with pytest.raises(InvalidStateError, match=r"^state: is .*; it must be dict"):
+        state.change()
+
+
+def test_snapshot_is_due_when_changes_outgrow_it() -> None:
+    """G11: snapshots cost no more than the changes between them."""
+    state = State(StateKind())
+    taken = written = changed = 0
+    for _ in range(2000):
+        state.value.setdefault("items", []).append("x" * 200)
+        changed += len(state.change() or "") + 64
+        if state.snapshot_due():
+            written += len(state.document())
+            taken += 1
+            state.snapshot_taken()
+            assert not state.snapshot_due()
+    assert taken < 12
+    assert written <= 2 * changed
+
+
+def test_replayed_changes_count_towards_the_next_snapshot() -> None:
+    change = json.dumps([["=", ["a"], "x" * 5000]])
+    assert not State(StateKind(), None, [change] * 3).snapshot_due()
+    assert State(StateKind(), None, [change] * 4).snapshot_due()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "",
+        "{",
+        "1",
+        "[1]",
+        '[["?",["a"]]]',
+        '[["-",["b"]]]',
+        '[["+",["a"],[1]]]',
+        '[["=",["a","b"],1]]',
+        '[["=",[],1]]',
+        '[["~",["a"],0]]',
+    ],
+)
+def test_damaged_changes_are_reported(change: str) -> None:
+    with pytest.raises(InvalidStateError, match=r"stored state: .*changed the database"):
+        apply({"a": 1}, change)
+
+
+def test_damaged_snapshots_are_reported() -> None:
+    with pytest.raises(InvalidStateError, match="snapshot"):
+        replay("[]", [])
+    with pytest.raises(InvalidStateError, match="not JSON"):
+        replay("{", [])
+
+
+# --- models and dataclasses ----------------------------------------------------------------
+
+
+class Line(BaseModel):
+    price: Decimal = Decimal(0)
+    tags: set[str] = set()
+
+
+class Order(BaseModel):
+    total: int = 0
+    lines: list[Line] = []
+    seen: datetime | None = None
+    colour: Colour = Colour.RED
+    by: str = Field(default="me", alias="By")
+
+
+@dataclass(slots=True)
+class Count:
+    total: int = 0
+    names: set[str] = field(default_factory=set)
+
+
+def test_model_state_round_trips() -> None:
+    kind = StateKind(Order)
+    state = State(kind)
+    assert state.value == Order()
+    first = state.change()
+    assert first is not None
+    state.value.lines.append(Line(price=Decimal("1.50"), tags={"b", "a"}))
+    state.value.seen = datetime(2024, 5, 1, 12, tzinfo=UTC)
+    second = state.change()
+    assert second is not None
+    assert '"tags":["a","b"]' in second
+    assert state.change() is None
+    again = State(kind, None, [first, second])
+    assert again.value == state.value
+    assert type(again.value.lines[0].price) is Decimal
+    assert again.change() is None
+
+
+def test_dataclass_state_round_trips_and_restores() -> None:
+    state = State(StateKind(Count))
+    state.value.names |= {"b", "a"}
+    assert state.change() == '[["=",["total"],0],["=",["names"],["a","b"]]]'
+    state.value.total = 5
+    state.restore()
+    assert state.value == Count(0, {"a", "b"})
+    state = State(StateKind(Count), state.document())
+    assert state.value == Count(0, {"a", "b"})
+
+
+def test_unsaved_new_state_is_restored_to_new() -> None:
+    state = State(StateKind(Count))
+    state.value.total = 5
+    state.restore()
+    assert state.value == Count()
+
+
+def test_model_state_is_validated_when_saved() -> None:
+    state = State(StateKind(Order))
+    state.change()
+    saved = state.document()
+    state.value.total = "many"
+    with pytest.raises(InvalidStateError, match=r"^state\.total: .*valid integer"):
+        state.change()
+    assert state.document() == saved
+    state.restore()
+    assert state.value.total == 0
+
+
+def test_state_that_would_lose_something_is_refused() -> None:
+    class Special(Line):
+        extra: int = 1
+
+    state = State(StateKind(Order))
+    state.value.lines.append(Special())
+    with pytest.raises(InvalidStateError, match=r"^state\.lines\[0\]: is Special"):
+        state.change()
+
+
+def test_stored_state_that_no_longer_fits_is_reported() -> None:
+    with pytest.raises(InvalidStateError, match=r"^state\.total: the stored value does not fit"):
+        State(StateKind(Order), '{"total":"many"}')
+
+
+def test_new_needs_defaults() -> None:
+    class Needy(BaseModel):
+        name: str
+
+    with pytest.raises(InvalidStateError, match="give every field a default"):
+        State(StateKind(Needy))
+
+
+def test_kinds_that_cannot_be_a_state() -> None:
+    for kind in (list, int, "dict", None, object):
+        with pytest.raises(ConfigurationError, match="state="):
+            StateKind(kind)  # type: ignore[arg-type]
+
+
+def test_model_that_is_not_an_object_is_refused() -> None:
+    class Names(RootModel[list[str]]):
+        root: list[str] = []
+
+    state = State(StateKind(Names))
+    with pytest.raises(InvalidStateError, match="JSON object"):
+        state.change()
+
+
+def test_another_class_than_the_kind_is_refused() -> None:
+    state = State(StateKind(Order))
+    state.value = {"total": 1}
+    with pytest.raises(InvalidStateError, match="is dict; it must be Order"):
+        state.change()
