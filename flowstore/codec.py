@@ -8,6 +8,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, cast, get_args, get_origin
 
+import orjson
 from pydantic.errors import PydanticUserError
 
 from flowstore.clock import to_datetime
@@ -322,7 +323,12 @@ def same_content(one: str | None, other: str | None) -> bool:
     """Tell whether two JSON texts stand for the same value; the order of keys is no matter."""
     if one == other:
         return True
-    return bool(decode_json(one) == decode_json(other))
+    # Not ==, for which 1 and 1.0 and true are the same.
+    return _sorted_json(one) == _sorted_json(other)
+
+
+def _sorted_json(text: str | None) -> bytes:
+    return orjson.dumps(decode_json(text), option=orjson.OPT_SORT_KEYS)
 
 
 def _is_json_type(annotation: Any) -> bool:

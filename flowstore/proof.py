@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import orjson
 from pydantic import BaseModel, TypeAdapter, ValidationError
-from pydantic_core import PydanticSerializationError
 
 from flowstore.door import child, encode_json
 from flowstore.errors import InvalidValueError
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 _EXACT: Final = frozenset({str, int, bool, type(None)})  # the same type and equal is the same
+_BYTES: Final = 'set model_config = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")'
 _REMEDY: Final = "give the field a type that says exactly what it holds"
 
 
@@ -96,15 +96,14 @@ class Form:
             data = self._adapter.dump_python(
                 value, mode="json", include=include, by_alias=False, round_trip=True, warnings=False
             )
-        except PydanticSerializationError as error:
-            where, problem = path, f"cannot be written as JSON: {error}; {_REMEDY}"
+        except Exception as error:  # noqa: BLE001 - a serializer may be the user's code
             if include is None:
                 self._blame_field(value, path)
-        except Exception as error:  # noqa: BLE001 - a serializer is the user's code
-            where, problem = path, f"a serializer failed: {type(error).__name__}: {error}"
+            remedy = _BYTES if isinstance(error, UnicodeDecodeError) else _REMEDY
+            problem = f"cannot be written as JSON: {type(error).__name__}: {error}; {remedy}"
         else:
             return _sorted_sets(value, data) if self._has_sets else data
-        raise InvalidValueError(where, problem)
+        raise InvalidValueError(path, problem)
 
     def _blame_field(self, value: object, path: str) -> None:
         for name in _field_names(value):
