@@ -41,7 +41,7 @@ def read_only_engine(url: StoreUrl) -> AsyncEngine:
     """
     engine = create_async_engine(
         "sqlite+aiosqlite://",
-        async_creator=partial(_connect, _uri(url), url.busy_timeout),
+        async_creator=partial(_connect, read_only_uri(url), url.busy_timeout),
         poolclass=NullPool,
     )
     event.listen(engine.sync_engine, "connect", _forbid_writing)
@@ -49,7 +49,8 @@ def read_only_engine(url: StoreUrl) -> AsyncEngine:
     return engine
 
 
-def _uri(url: StoreUrl) -> str:
+def read_only_uri(url: StoreUrl) -> str:
+    """Return the URI under which SQLite opens this store for reading only."""
     if url.path is None:
         return url.memory_uri
     # Made absolute now: the program may change its working directory later.

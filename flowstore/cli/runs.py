@@ -1,0 +1,105 @@
+"""The commands about runs: ``runs``, ``show`` and ``state``."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from flowstore.cli import output
+from flowstore.cli.reading import file_of, find_run, read
+from flowstore.cli.refused import DEAD_COLUMNS, DROP_COLUMNS
+from flowstore.errors import FlowstoreError
+from flowstore.state import replay
+
+if TYPE_CHECKING:
+    from flowstore.store.base import RunRecord
+    from flowstore.store.queries import Queries
+
+_COLUMNS = ("correlation_id", "workflow", "status", "head", "cursor", "updated_at")
+_SHOWN = 20
+"""How many dead letters, drops and unhandled events ``show`` has of each."""
+
+
+def list_runs(
+    store: str, *, status: str | None, workflow: str | None, limit: int, as_json: bool
+) -> int:
+    """List runs, the youngest first."""
+
+    async def work(queries: Queries) -> list[RunRecord]:
+        return await queries.list_runs(status=status, workflow=workflow, limit=limit + 1)
+
+    output.print_list(read(store, work), _COLUMNS, limit, "runs", as_json=as_json)
+    return 0
+
+
+def show(store: str, correlation_id: str, *, as_json: bool) -> int:
+    """Show one run with its counts, dead letters, drops and unhandled events."""
+
+    async def work(queries: Queries) -> dict[str, Any]:
+        run = await find_run(queries, correlation_id, store)
+        return await _gather(queries, run)
+
+    shown = read(store, work)
+    if as_json:
+        output.print_json(shown)
+    else:
+        _print_shown(shown)
+    return 0
+
+
+async def _gather(queries: Queries, run: RunRecord) -> dict[str, Any]:
+    name = run.correlation_id
+    counts, dead, drops, unhandled = await asyncio.gather(
+        queries.count(name),
+        queries.list_dead(name, limit=_SHOWN),
+        queries.list_drops(name, limit=_SHOWN),
+        queries.list_unhandled(name, limit=_SHOWN),
+    )
+    return {
+        **output.to_json(run),
+        "counts": asdict(counts),
+        "dead": [output.to_json(each) for each in dead],
+        "drops": [output.to_json(each) for each in drops],
+        "unhandled": [
+            {"position": event.position, "id": event.id, "name": event.name}
+            for _, event in unhandled
+        ],
+    }
+
+
+def _print_shown(shown: dict[str, Any]) -> None:
+    lists = ("dead", "drops", "unhandled")
+    fields = {name: value for name, value in shown.items() if name not in ("counts", *lists)}
+    counts = shown["counts"]
+    for name in ("events", "transitions", "drops"):
+        fields[name] = ", ".join(f"{key} {count}" for key, count in counts[name].items()) or None
+    fields |= {"steps": counts["steps"], "unhandled": counts["unhandled"]}
+    output.print_fields(fields)
+    for name, columns in zip(
+        lists, (DEAD_COLUMNS[1:], DROP_COLUMNS[1:], ("position", "id", "name")), strict=True
+    ):
+        if shown[name]:
+            output.write(f"\n{name}\n")
+            output.print_table(columns, shown[name])
+
+
+def print_state(store: str, correlation_id: str, *, at: int | None, as_json: bool) -> int:
+    """Print a run's state, as it is or as it was after a position."""
+
+    async def work(queries: Queries) -> dict[str, Any]:
+        run = await find_run(queries, correlation_id, store)
+        if at is not None and at > run.head:
+            message = (
+                f"{file_of(store)}: run {correlation_id!r} ends at position {run.head}, "
+                f"so it has no state at {at}"
+            )
+            raise FlowstoreError(message)
+        return replay(*await queries.read_state(correlation_id, at=at))
+
+    state = read(store, work)
+    if as_json:
+        output.write(output.json_text(state) + "\n")
+    else:
+        output.print_json(state)
+    return 0
