@@ -244,6 +244,33 @@ def test_a_backup_that_cannot_be_made_stops_the_upgrade(
     assert contents(database) == before
 
 
+def test_one_of_several_processes_upgrades(database: sqlite3.Connection, path: Path) -> None:
+    scripts = with_second_revision(path.parent)
+    program = (
+        "import sqlite3, sys\n"
+        "from pathlib import Path\n"
+        "from flowstore.store import migrate\n"
+        "path, scripts = map(Path, sys.argv[1:])\n"
+        "connection = sqlite3.connect(path, isolation_level=None, timeout=60)\n"
+        "sys.stdin.read()\n"
+        "migrate.prepare(connection, path, scripts=scripts, latest='0002')\n"
+        "assert migrate.current(connection) == '0002'\n"
+        "connection.close()\n"
+    )
+    command_line = [sys.executable, "-c", program, str(path), str(scripts)]
+    with contextlib.ExitStack() as stack:
+        started = [
+            stack.enter_context(subprocess.Popen(command_line, stdin=subprocess.PIPE))
+            for _ in range(4)
+        ]
+        for process in started:
+            assert process.stdin is not None
+            process.stdin.close()
+        assert [process.wait() for process in started] == [0] * 4
+    assert [file.name for file in path.parent.glob("*backup*")] == ["runs.db.backup-0001"]
+    assert database.execute("SELECT kind FROM run").fetchall() == [("w",)]
+
+
 # --- databases that are refused ------------------------------------------------------------
 
 
