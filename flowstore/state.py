@@ -12,7 +12,7 @@ keys; the document tells a tuple from a list, and NaN from None. Together they a
 from __future__ import annotations
 
 from dataclasses import is_dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import orjson
@@ -35,6 +35,7 @@ _LONG: Final = 32  # characters from which on a str is extended instead of set
 _PER_CHANGE: Final = 64  # bytes that a change costs beside its own length
 _LEAST_SNAPSHOT: Final = 16 * 1024  # bytes of changes below which no snapshot is due
 _COMMA: Final = 44
+_ATOMS: Final = frozenset({str, bool, type(None)})
 
 _dumps = orjson.dumps
 
@@ -149,10 +150,10 @@ class State:
         self._since = sum(len(change.encode()) + _PER_CHANGE for change in changes)
         self._texts: dict[str, bytes | None] = {}
         self._sizes: dict[str, int] = {}
-        self._total = 0
         self._keys = list(self._saved)
-        for key, item in self._saved.items():
-            self._note(key, _dumps(item))
+        fresh: dict[str, bytes | int] = {key: _dumps(item) for key, item in self._saved.items()}
+        self._note(fresh)
+        self._total = sum(_cost(key) + size for key, size in self._sizes.items())
         self.restore()
 
     def restore(self) -> None:
@@ -168,7 +169,11 @@ class State:
         Raises:
             InvalidStateError: the value cannot be stored; what was last saved is untouched.
         """
-        document = self._kind.dump(self.value)
+        kind, alike = self._kind, type(self.value) is dict
+        # The call is spared for a dict: this runs for every event.
+        document: dict[str, Any] = (
+            self.value if alike and kind.form is None else kind.dump(self.value)
+        )
         texts, saved = self._texts, self._saved
         changed: dict[str, list[Operation]] = {}
         fresh: dict[str, bytes | int] = {}
@@ -276,7 +281,7 @@ class State:
     ) -> str:
         gone: list[str] = []
         if keys == self._keys:
-            operations = [operation for found in changed.values() for operation in found]
+            operations = list(chain.from_iterable(changed.values()))
         else:
             gone, operations = self._arrange(document, changed)
         self._check(document, operations)
@@ -286,12 +291,12 @@ class State:
             raise self._refusal(document) from None
         if b"\\u0000" in text:
             self._check_nul(document, operations)
-        self._check_size(gone, fresh)
+        total = self._sum(gone, fresh)
         perform(self._saved, operations)
         for key in gone:
-            self._forget(key)
-        for key, item in fresh.items():
-            self._note(key, item)
+            del self._sizes[key], self._texts[key]
+        self._note(fresh)
+        self._total = total
         self._keys = keys
         self._since += len(text) + _PER_CHANGE
         return text.decode()
@@ -315,10 +320,12 @@ class State:
             path = operation[1]
             if type(path[0]) is not str:
                 raise self._refusal(document)
-            if len(operation) > 2:  # noqa: PLR2004 - it has a value, which comes last
-                if not is_plain(operation[-1], depth - len(path)):
-                    raise self._refusal(document)
-                operation[-1] = copied(operation[-1])
+            value = operation[-1]
+            if value is path or type(value) in _ATOMS:
+                continue
+            if not is_plain(value, depth - len(path)):
+                raise self._refusal(document)
+            operation[-1] = copied(value)
 
     def _check_nul(self, document: dict[str, Any], operations: list[Operation]) -> None:
         try:
@@ -326,17 +333,22 @@ class State:
         except InvalidValueError:
             raise self._refusal(document) from None
 
-    def _check_size(self, gone: list[str], fresh: dict[str, bytes | int]) -> None:
-        total = self._total - sum(map(self._cost, gone))
+    def _sum(self, gone: list[str], fresh: dict[str, bytes | int]) -> int:
+        """Return the size that the state is going to have, if it is within the limit."""
+        sizes, total = self._sizes, self._total
+        for key in gone:
+            total -= _cost(key) + sizes[key]
         for key, item in fresh.items():
-            size = item if isinstance(item, int) else len(item)
-            total += size - self._sizes[key] if key in self._sizes else _cost(key, size)
+            size = item if type(item) is int else len(cast("bytes", item))
+            old = sizes.get(key)
+            total += _cost(key) + size if old is None else size - old
         if total >= self._kind.limits.state_bytes:
             problem = (
                 f"is {total + 1} bytes of JSON and the limit is {self._kind.limits.state_bytes}; "
                 "keep large things elsewhere, or raise the limit (limits=Limits(state_bytes=…))"
             )
             raise InvalidStateError("state", problem)
+        return total
 
     def _refusal(self, document: dict[str, Any]) -> InvalidStateError:
         error = explain(document, "state", self._kind.limits.depth)
@@ -344,27 +356,20 @@ class State:
 
     # --- what is known of each key ---
 
-    def _note(self, key: str, item: bytes | int) -> None:
-        if isinstance(item, int):  # a list of str that has been appended to
-            self._total += item - self._sizes[key]
-            self._sizes[key] = item
-            return
-        size = len(item)
-        self._total += size - self._sizes[key] if key in self._sizes else _cost(key, size)
-        self._sizes[key] = size
-        strings = size >= _LIST_OF_STR and _is_list_of_str(self._saved[key])
-        self._texts[key] = None if strings else item
-
-    def _forget(self, key: str) -> None:
-        self._total -= self._cost(key)
-        del self._sizes[key], self._texts[key]
-
-    def _cost(self, key: str) -> int:
-        return _cost(key, self._sizes[key])
+    def _note(self, fresh: dict[str, bytes | int]) -> None:
+        """Remember the JSON of what was saved; of a list of str that grew, only its size."""
+        for key, item in fresh.items():
+            if type(item) is int:
+                self._sizes[key] = item
+                continue
+            text = cast("bytes", item)
+            size = self._sizes[key] = len(text)
+            strings = size >= _LIST_OF_STR and _is_list_of_str(self._saved[key])
+            self._texts[key] = None if strings else text
 
 
-def _cost(key: str, size: int) -> int:
-    return len(_dumps(key)) + size + 2  # the colon and a comma
+def _cost(key: str) -> int:
+    return len(_dumps(key)) + 2  # the colon and a comma
 
 
 def _appended(was: Any, item: Any) -> Any:
