@@ -258,7 +258,7 @@ class WorkflowManager:
                     watcher.look()
                     await engine.want([name])
                     engine.unwant(name)
-                async for stored in watcher.events(engine.store.reader):
+                while (stored := await watcher.next(engine.store.reader)) is not None:
                     yield self._codec.event(stored, name)
         finally:
             engine.unwant(name)

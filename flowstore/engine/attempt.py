@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import typing
-from collections.abc import AsyncIterator, Awaitable, Generator
+from collections.abc import Awaitable, Generator
 from typing import TYPE_CHECKING, Any
 
 from flowstore.clock import to_datetime
@@ -54,7 +54,6 @@ class Attempt:
     __slots__ = (
         "_announced",
         "_around",
-        "_has_ended",
         "_loop",
         "_stored",
         "_used",
@@ -65,6 +64,7 @@ class Attempt:
         "events",
         "handler",
         "handler_name",
+        "has_ended",
         "is_stale",
         "repeats",
         "resources",
@@ -87,7 +87,7 @@ class Attempt:
         self._loop = asyncio.get_running_loop()
         self._announced = 0
         self._used: dict[str, int] | None = None
-        self._has_ended = False
+        self.has_ended = False
         self.run = run
         self.event = event
         self.handler = handler
@@ -95,9 +95,10 @@ class Attempt:
         self.attempt = run.tries.get(handler.name, 0) + 1 if run.tries else 1
         self.resources = around.resources
         self.started_at = around.clock.now()
-        self.events: list[NewEvent] = []
-        self.drops: list[DropRow] = []
-        self.statements: list[tuple[Any, Any]] = []
+        # Made when they are needed: every object kept per event is one more for the collector.
+        self.events: list[NewEvent] | None = None
+        self.drops: list[DropRow] | None = None
+        self.statements: list[tuple[Any, Any]] | None = None
         self.is_stale = False
         self.completed = False
         self.repeats = False
@@ -108,21 +109,12 @@ class Attempt:
     async def perform(self) -> None:
         """Call the handler within its timeout; what it raises is raised."""
         timeout = self.handler.timeout
-        try:
-            if timeout is None:
-                await self._call()
-            else:
-                await self._call_within(timeout)
-        finally:
-            self._has_ended = True
-
-    async def _call_within(self, timeout: float) -> None:
-        work = self._loop.create_task(self._call())
-        alarm = self._loop.create_task(self._around.clock.sleep(timeout))
+        work = self._loop.create_task(self.call())
+        alarm = self._loop.create_task(self._around.clock.sleep(timeout or 0.0))
         try:
             await asyncio.wait({work, alarm}, return_when=asyncio.FIRST_COMPLETED)
             if not work.done():
-                self._has_ended = True
+                self.has_ended = True
                 raise HandlerTimeoutError(
                     f"handler {self.handler_name!r} took more than its timeout of {timeout:g} s"
                 )
@@ -132,7 +124,8 @@ class Attempt:
             alarm.cancel()
             await asyncio.gather(work, alarm, return_exceptions=True)
 
-    async def _call(self) -> None:
+    async def call(self) -> None:
+        """Call the handler and emit what it yields or returns."""
         handler = self.handler
         subject: Any = self.event
         if handler.wants_object:
@@ -146,8 +139,15 @@ class Attempt:
             returned = handler.function(*arguments)
         else:
             returned = await asyncio.to_thread(self._call_plain, arguments)
-        if isinstance(returned, AsyncIterator):
-            await self._take_all(returned)
+        if hasattr(returned, "__aiter__"):
+            async for item in returned:
+                if self._take(item):
+                    break
+            else:
+                return
+            close = getattr(returned, "aclose", None)
+            if close is not None:
+                await close()
             return
         if isinstance(returned, Awaitable):
             returned = await returned
@@ -162,14 +162,6 @@ class Attempt:
             if self._take(item):
                 returned.close()
         return None
-
-    async def _take_all(self, items: AsyncIterator[Any]) -> None:
-        async for item in items:
-            if self._take(item):
-                close = getattr(items, "aclose", None)
-                if close is not None:
-                    await close()
-                return
 
     def _take(self, item: Any) -> bool:
         """Emit what was yielded; true if it reports an error, which ends the handler."""
@@ -237,6 +229,8 @@ class Attempt:
             event_id = f"{prefix}p{self._announced}"
             self._announce(NewEvent(event_id, *encoded, stored.id, now, None))
             return
+        if self.events is None:
+            self.events = []
         if chosen is None:
             event_id = f"{prefix}{len(self.events) + 1}"
         else:
@@ -260,6 +254,8 @@ class Attempt:
             raise ConfigurationError("ctx.drop(reason): say why, in words")
         self.is_stale = True
         stored = self._stored
+        if self.drops is None:
+            self.drops = []
         self.drops.append(
             DropRow(
                 self.run.id,
@@ -288,6 +284,8 @@ class Attempt:
                 f"ctx.execute takes an SQLAlchemy insert, update, delete or text, "
                 f"not {_brief(statement)}"
             )
+        if self.statements is None:
+            self.statements = []
         self.statements.append((statement, parameters))
 
     async def step(
@@ -335,7 +333,7 @@ class Attempt:
         return self._around.clock.random(seed)
 
     def _check_open(self) -> None:
-        if self._has_ended:
+        if self.has_ended:
             raise FlowstoreError(
                 f"handler {self.handler_name!r} has ended; its context can no longer be used"
             )

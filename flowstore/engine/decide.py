@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from flowstore.events import PROGRESS
 from flowstore.store.base import Commit, DropRow, NewEvent, SnapshotRow, StepRow, TransitionRow
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from flowstore.engine.active import ActiveRun
 
 
@@ -23,10 +23,10 @@ class Done:
         failure: why the run fails when it settles.
     """
 
-    events: list[NewEvent] = field(default_factory=list[NewEvent])
-    transitions: list[TransitionRow] = field(default_factory=list[TransitionRow])
-    drops: list[DropRow] = field(default_factory=list[DropRow])
-    statements: list[tuple[Any, Any]] = field(default_factory=list[tuple[Any, Any]])
+    events: Sequence[NewEvent] = ()
+    transitions: Sequence[TransitionRow] = ()
+    drops: Sequence[DropRow] = ()
+    statements: Sequence[tuple[Any, Any]] = ()
     repeats: bool = False
     ready_at: int | None = None
     completed: bool = False
@@ -82,7 +82,7 @@ def _is_drained(run: ActiveRun, position: int, is_routed: Callable[[str], bool])
     )
 
 
-def _leading(events: list[NewEvent], is_routed: Callable[[str], bool]) -> int:
+def _leading(events: Sequence[NewEvent], is_routed: Callable[[str], bool]) -> int:
     for count, event in enumerate(events):
         if is_routed(event.name):
             return count

@@ -302,10 +302,10 @@ class Engine:
         try:
             while (stored := await self._next(run)) is not None:
                 done = await handle_event(self, run, stored)
-                commit = commit_event(
-                    run, stored.position, done, self._is_routed, self.clock.now()
+                await self.commit(
+                    run,
+                    commit_event(run, stored.position, done, self._is_routed, self.clock.now()),
                 )
-                await self.commit(run, commit)
                 if self._is_stopping:
                     break
         except LeaseLostError as error:
@@ -352,26 +352,12 @@ class Engine:
     # --- commits ---------------------------------------------------------------------------
 
     def commit(self, run: ActiveRun, commit: Commit) -> asyncio.Future[Committed]:
-        """Record something; the run's memory is brought up to date before the future is done."""
-        future: asyncio.Future[Committed] = asyncio.get_running_loop().create_future()
-        expected = len(commit.events)
-        run.in_flight += expected
+        """Record something; the run's memory is up to date before the future is done."""
+        recorded = _Recorded(self, run, commit)
+        self.store.submit(commit, recorded)
+        return recorded.future
 
-        def committed(result: Committed | None, error: BaseException | None) -> None:
-            run.in_flight -= expected
-            if result is not None:
-                self._committed(run, commit, result)
-            if future.done():
-                return
-            if result is not None:
-                future.set_result(result)
-            else:
-                future.set_exception(error or StoreError())
-
-        self.store.submit(commit, committed)
-        return future
-
-    def _committed(self, run: ActiveRun, commit: Commit, result: Committed) -> None:
+    def committed(self, run: ActiveRun, commit: Commit, result: Committed) -> None:
         run.follow(result)
         if commit.transitions:
             run.number = commit.transitions[-1].number
@@ -525,7 +511,7 @@ class Engine:
         with self.watch(watcher):
             self._keep_watch()
             watcher.look()
-            async for event in watcher.events(self.store.reader):
+            while (event := await watcher.next(self.store.reader)) is not None:
                 yield event
 
     async def wait(self, waiter: Waiter, worker_id: str | None = None) -> bool:
@@ -549,6 +535,31 @@ class Engine:
                 for name in names:
                     self.unwant(name)
         return continued
+
+
+class _Recorded:
+    """Waits for one commit; a class, since a closure costs the collector a cell a variable."""
+
+    __slots__ = ("_commit", "_engine", "_run", "future")
+
+    def __init__(self, engine: Engine, run: ActiveRun, commit: Commit) -> None:
+        self._engine = engine
+        self._run = run
+        self._commit = commit
+        self.future: asyncio.Future[Committed] = asyncio.get_running_loop().create_future()
+        run.in_flight += len(commit.events)
+
+    def __call__(self, result: Committed | None, error: BaseException | None) -> None:
+        run = self._run
+        run.in_flight -= len(self._commit.events)
+        if result is not None:
+            self._engine.committed(run, self._commit, result)
+        if self.future.done():
+            return
+        if result is not None:
+            self.future.set_result(result)
+        else:
+            self.future.set_exception(error or StoreError())
 
 
 def _retrieve(future: asyncio.Future[Any]) -> None:

@@ -70,7 +70,10 @@ async def _try(
     try:
         event = around.codec.event(stored, run.correlation_id)
         attempt = Attempt(around, run, stored, event, handler)
-        await attempt.perform()
+        if handler.timeout is None:
+            await attempt.call()
+        else:
+            await attempt.perform()
     except (LeaseLostError, StoreError):
         raise
     except asyncio.CancelledError:
@@ -80,6 +83,9 @@ async def _try(
         return attempt, FlowstoreError("the handler was cancelled from within")
     except Exception as error:  # noqa: BLE001 - whatever a handler raises is recorded
         return attempt, error
+    finally:
+        if attempt is not None:
+            attempt.has_ended = True
     return attempt, None
 
 
@@ -90,11 +96,18 @@ def _finish(around: Around, run: ActiveRun, attempt: Attempt, done: Done) -> Exc
     except FlowstoreError as error:
         return error
     outcome = DROPPED if attempt.is_stale else HANDLED
-    done.transitions.append(_transition(around, run, attempt, outcome, done, change=change))
-    done.events += attempt.events
-    done.drops += attempt.drops
-    done.statements += attempt.statements
-    done.repeats = done.repeats or attempt.repeats
+    done.transitions = (
+        *done.transitions,
+        _transition(around, run, attempt, outcome, done, change, None, None),
+    )
+    if attempt.events:
+        done.events = [*done.events, *attempt.events] if done.events else attempt.events
+    if attempt.drops:
+        done.drops = [*done.drops, *attempt.drops]
+    if attempt.statements:
+        done.statements = [*done.statements, *attempt.statements]
+    if attempt.repeats:
+        done.repeats = True
     if attempt.completed:
         done.completed = True
         done.result = attempt.result
@@ -116,10 +129,9 @@ def _transition(
     attempt: Attempt,
     outcome: str,
     done: Done,
-    *,
-    change: str | None = None,
-    error: str | None = None,
-    trace: str | None = None,
+    change: str | None,
+    error: str | None,
+    trace: str | None,
 ) -> TransitionRow:
     started = attempt.started_at
     return TransitionRow(
@@ -159,8 +171,8 @@ def _fail(
         seconds = handler.retry.seconds_after(attempt.attempt, error, chance)
     outcome = DEAD if seconds is None else RETRIED
     trace = printable("".join(traceback.format_exception(error)))
-    row = _transition(around, run, attempt, outcome, done, error=text, trace=trace)
-    done.transitions.append(row)
+    row = _transition(around, run, attempt, outcome, done, None, text, trace)
+    done.transitions = (*done.transitions, row)
     if around.hooks:
         around.hooks.tell(
             outcome,
@@ -180,7 +192,7 @@ def _fail(
         return
     logger.error("%s of run %r failed: %s", where, run.correlation_id, text, exc_info=error)
     if stored.name != ERROR:
-        done.events.append(_error_event(around, stored, handler, error, text))
+        done.events = [*done.events, _error_event(around, stored, handler, error, text)]
     if stored.name == ERROR or not around.routes.handles_failures(ERROR):
         done.failure = done.failure or f"{where} failed: {text}"
 
@@ -215,7 +227,7 @@ def _envelope(stored: StoredEvent, run: ActiveRun) -> WorkflowEvent:
 
 def _expire(around: Around, run: ActiveRun, stored: StoredEvent, done: Done) -> None:
     now = around.clock.now()
-    done.drops.append(
+    done.drops = (
         DropRow(
             run.id,
             stored.id,
@@ -225,7 +237,7 @@ def _expire(around: Around, run: ActiveRun, stored: StoredEvent, done: Done) -> 
             EXPIRED,
             "the event had expired when its turn came",
             now,
-        )
+        ),
     )
     if around.hooks:
         around.hooks.tell(
@@ -235,17 +247,10 @@ def _expire(around: Around, run: ActiveRun, stored: StoredEvent, done: Done) -> 
 
 def _drop_the_rest(around: Around, run: ActiveRun, done: Done) -> None:
     """Record that the closing handler emitted events which no handler will get."""
-    for event in done.events:
-        if event.name not in {PROGRESS, ERROR} and around.routes.handlers(event.name):
-            done.drops.append(
-                DropRow(
-                    run.id,
-                    event.id,
-                    event.name,
-                    None,
-                    None,
-                    STALE,
-                    "the handler that emitted it completed the run",
-                    event.created_at,
-                )
-            )
+    detail = "the handler that emitted it completed the run"
+    lost = [
+        DropRow(run.id, each.id, each.name, None, None, STALE, detail, each.created_at)
+        for each in done.events
+        if each.name not in {PROGRESS, ERROR} and around.routes.handlers(each.name)
+    ]
+    done.drops = [*done.drops, *lost]

@@ -6,11 +6,10 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING
 
+from flowstore.errors import RunNotFoundError
 from flowstore.store.base import SETTLED
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from flowstore.store.base import Reader, StoredEvent
 
 _PAGE = 500
@@ -66,33 +65,30 @@ class Watcher:
 
     # --- read by the one who watches -----------------------------------------------------
 
-    async def events(self, reader: Reader) -> AsyncIterator[StoredEvent]:
-        """Yield events in order, each once, until the run has settled."""
+    async def next(self, reader: Reader) -> StoredEvent | None:
+        """Return the next event, each once and in order; None when the run has settled."""
         while True:
-            while self._fed:
-                event = self._fed.popleft()
-                if event.position > self.position + 1:
-                    async for missed in self._read(reader, event.position - 1):
-                        yield missed
+            fed = self._fed
+            while fed:
+                if fed[0].position > self.position + 1:
+                    await self._fill(reader, fed[0].position - 1)
+                event = fed.popleft()
                 if event.position > self.position:
                     self.position = event.position
-                    yield event
+                    return event
             if self._settled_head is not None:
-                head, self._settled_head = self._settled_head, None
-                if head < self.position:
-                    continue  # that was before the event from which on this one watches
-                if self.position < head:
-                    async for missed in self._read(reader, head):
-                        yield missed
-                if not self._fed:
-                    return
+                if self.position == self._settled_head:
+                    return None
+                if self.position < self._settled_head:
+                    await self._fill(reader, self._settled_head)
+                else:  # that was before the event from which on this one watches
+                    self._settled_head = None
             elif self._error is not None:
                 raise self._error
             elif self._must_look:
                 self._must_look = False
-                async for missed in self._look(reader):
-                    yield missed
-            elif not self._fed:
+                await self._look(reader)
+            else:
                 await self._sleep()
 
     async def _sleep(self) -> None:
@@ -102,25 +98,26 @@ class Watcher:
         finally:
             self._wake = None
 
-    async def _look(self, reader: Reader) -> AsyncIterator[StoredEvent]:
+    async def _look(self, reader: Reader) -> None:
         run = await reader.get_run(self.correlation_id)
         if run is None:
             return
-        async for event in self._read(reader, run.head):
-            yield event
-        if run.status in SETTLED and self.position >= run.head:
+        if self.position < run.head:
+            await self._fill(reader, run.head)
+        if run.status in SETTLED:
             self._settled_head = run.head
 
-    async def _read(self, reader: Reader, until: int) -> AsyncIterator[StoredEvent]:
-        while self.position < until:
-            page = await reader.read_events(
-                self.correlation_id, after=self.position, until=until, limit=_PAGE
-            )
-            if not page:
-                return
-            for event in page:
-                self.position = event.position
-                yield event
+    async def _fill(self, reader: Reader, until: int) -> None:
+        """Put a page of what was missed before what has been fed."""
+        page = await reader.read_events(
+            self.correlation_id, after=self.position, until=until, limit=_PAGE
+        )
+        if not page:
+            message = f"run {self.correlation_id!r} has no events behind {self.position}"
+            raise RunNotFoundError(message)
+        if page[-1].position < until:
+            self._must_look = True
+        self._fed.extendleft(reversed(page))
 
 
 class Waiter(Watcher):
