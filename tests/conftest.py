@@ -1,0 +1,50 @@
+"""What tests share: a store of their own, a clock they move, managers that end with the test."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from flowstore import WorkflowManager
+from flowstore.testing import VirtualClock
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
+
+
+@pytest.fixture(autouse=True)
+def _no_default_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FLOWSTORE_URL", raising=False)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A database file that is not there yet."""
+    return tmp_path / "runs.db"
+
+
+@pytest.fixture
+def clock() -> VirtualClock:
+    return VirtualClock()
+
+
+@pytest.fixture
+async def make(path: Path) -> AsyncIterator[Callable[..., WorkflowManager]]:
+    """Make managers, on this test's file if no other store is named; they are closed after it."""
+    made: list[WorkflowManager] = []
+
+    def make_manager(store: Any = None, **options: Any) -> WorkflowManager:
+        manager = WorkflowManager(path if store is None else store, **options)
+        made.append(manager)
+        return manager
+
+    yield make_manager
+    for manager in reversed(made):
+        await manager.close()
+
+
+@pytest.fixture
+def workflow(make: Callable[..., WorkflowManager]) -> WorkflowManager:
+    return make()
