@@ -36,11 +36,12 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=6) | st.dictionaries(KEYS, inner, max_size=5),
     max_leaves=20,
 )
+COUNTS = st.integers(20, 60)
 LONG_VALUES = st.one_of(
     VALUES,
-    st.lists(st.sampled_from(["x" * 200, "y" * 200]), min_size=9, max_size=20),
-    st.lists(st.dictionaries(KEYS, LEAVES, max_size=3), min_size=30, max_size=60),
-    st.dictionaries(st.text("abcdef", min_size=3, max_size=6), VALUES, min_size=20, max_size=40),
+    COUNTS.map(lambda count: ["x" * 100] * count),
+    COUNTS.map(lambda count: [{"n": n, "text": "x" * n} for n in range(count)]),
+    COUNTS.map(lambda count: {f"key {n}": [n, None] for n in range(count)}),
 )
 
 
