@@ -8,6 +8,8 @@ import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, NoReturn
 
+import typer
+
 from flowstore.cli import output
 from flowstore.cli.reading import file_of
 from flowstore.errors import ConfigurationError, InvalidValueError
@@ -34,7 +36,10 @@ def send(
 ) -> int:
     """Append an event and print its receipt; 1 if it is stale."""
     file_of(store)
-    data = read_json(sys.stdin.read() if text == "-" else text)
+    try:
+        data = read_json(sys.stdin.read() if text == "-" else text)
+    except InvalidValueError as error:
+        raise typer.BadParameter(error.problem, param_hint="JSON") from error
     event = WorkflowEvent(name, data, id=event_id, correlation_id=correlation_id)
     receipt = asyncio.run(_send(store, correlation_id, event, workflow))
     if as_json:

@@ -1,0 +1,49 @@
+"""Starting the command line: as a program of its own, or in this process to save its start."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+from flowstore.cli import main
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
+
+
+def settle(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work in a folder, with nothing of the tester's environment."""
+    monkeypatch.chdir(folder)
+    monkeypatch.delenv("FLOWSTORE_URL", raising=False)
+    # A program that asks for colour in every case gets none in a pipe either.
+    monkeypatch.setenv("FORCE_COLOR", "1")
+
+
+def start(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run the program; its output is a pipe."""
+    return subprocess.run(
+        [sys.executable, "-m", "flowstore.cli", *arguments],
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+        timeout=60,
+        **options,
+    )
+
+
+class Called:
+    """What a command line came to in this process."""
+
+    def __init__(self, capfd: pytest.CaptureFixture[str], *arguments: str) -> None:
+        capfd.readouterr()
+        self.code = main(arguments)
+        self.out, self.err = capfd.readouterr()
+
+    @property
+    def json(self) -> Any:
+        assert (self.code, self.err) == (0, "")
+        return json.loads(self.out)

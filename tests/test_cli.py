@@ -1,0 +1,288 @@
+"""The command line as a whole: help, the store, what people see, and mistakes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pty
+import re
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from command_line import Called, settle, start
+from sample import add_event, add_run, fill, writing
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settle(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "flowstore.db"
+    fill(path)
+    return path
+
+
+COMMANDS = ("runs", "show", "log", "state", "send", "drops", "dead")
+DATABASE_COMMANDS = ("upgrade", "current", "check")
+
+
+# --- help ----------------------------------------------------------------------------
+
+
+def test_help_names_every_command_and_the_exit_codes():
+    done = start("--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    for command in (*COMMANDS, "db"):
+        assert f"\n  {command} " in done.stdout
+    assert "Exit codes: 0 " in done.stdout
+    assert start().stdout == done.stdout
+
+
+@pytest.mark.usefixtures("path")
+@pytest.mark.parametrize(
+    "words", [*((name,) for name in COMMANDS), *(("db", name) for name in DATABASE_COMMANDS)]
+)
+def test_help_of_each_command_has_an_example_that_is_understood(
+    words: tuple[str, ...], capfd: pytest.CaptureFixture[str]
+):
+    called = Called(capfd, *words, "--help")
+    assert called.code == 0
+    assert f"Usage: flowstore {' '.join(words)} " in called.out
+    assert "--store" in called.out
+    assert "--json" in called.out
+    assert f"Example: flowstore {' '.join(words)}" in called.out
+
+
+def test_help_imports_no_alembic_and_no_rich():
+    program = (
+        "import sys; from flowstore.cli import main; main(['--help']); "
+        "sys.exit(str({'alembic', 'rich'} & set(sys.modules) or ''))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert done.stderr.strip() == ""
+
+
+def test_version(capfd: pytest.CaptureFixture[str]):
+    assert re.fullmatch(r"flowstore \d+\.\d+\.\d+\n", Called(capfd, "--version").out)
+
+
+# --- text for people -------------------------------------------------------------------
+
+
+def test_text_in_a_pipe_is_aligned_and_plain(path: Path):
+    """Data cannot steer a terminal, not even through a pipe to one."""
+    with writing(path) as connection:
+        add_run(connection, 9, "幅の広い\x1b[31m")
+        add_run(connection, 10, "two\nlines\ttab")
+    out = start("log", "order-1").stdout + start("runs").stdout
+    assert "\x1b" not in out
+    assert "\t" not in out
+    assert "[red]€\\x1b[31m" in out
+    assert "two\\nlines\\ttab" in out
+    header, _, wide, *_ = start("runs").stdout.splitlines()
+    # Each of the four wide letters takes two columns.
+    assert header.index("workflow") == wide.index("orders") + 4
+
+
+def test_a_terminal_gets_a_table(path: Path):
+    with writing(path) as connection:
+        add_run(connection, 9, "[bold]no markup[/bold]")
+    ours, theirs = pty.openpty()
+    program = subprocess.Popen(
+        [sys.executable, "-m", "flowstore.cli", "runs"],
+        stdout=theirs,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "200"},
+    )
+    os.close(theirs)
+    shown = b""
+    # Linux reports the end of a terminal as an error.
+    with contextlib.suppress(OSError):
+        while part := os.read(ours, 65536):
+            shown += part
+    os.close(ours)
+    assert program.wait() == 0
+    assert "[bold]no markup[/bold]" in shown.decode()
+    assert "─" in shown.decode()
+
+
+def test_output_that_is_not_utf_8(path: Path):
+    with writing(path) as connection:
+        add_run(connection, 9, "größe €")
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    assert r"gr\xf6\xdfe \u20ac" in start("runs", env=environment).stdout
+    runs = json.loads(start("runs", "--json", env=environment).stdout)
+    assert runs[0]["correlation_id"] == "größe €"
+
+
+def test_a_reader_that_leaves_early_ends_it_silently(path: Path):
+    with writing(path) as connection:
+        add_run(connection, 9, "long", head=3000, cursor=3000)
+        for position in range(1, 3001):
+            add_event(connection, 9, position, "step", data='"' + "x" * 100 + '"')
+    for options in ((), ("--json",)):
+        with subprocess.Popen(
+            [sys.executable, "-m", "flowstore.cli", "log", "long", *options],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        ) as program:
+            assert program.stdout is not None
+            assert program.stderr is not None
+            program.stdout.readline()
+            program.stdout.close()
+            assert program.stderr.read() == b""
+        assert program.returncode == 0
+
+
+@pytest.mark.usefixtures("path")
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has it")
+def test_output_that_cannot_be_written():
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "flowstore.cli", "runs"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr == "flowstore: No space left on device\n"
+
+
+# --- the store -------------------------------------------------------------------------
+
+
+def test_the_store_is_an_option_a_variable_or_the_default(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    for name in ("flowstore", "variable", "option"):
+        with writing(tmp_path / f"{name}.db") as connection:
+            add_run(connection, 1, name)
+
+    def seen(*options: str) -> str:
+        return Called(capfd, "runs", "--json", *options).json[0]["correlation_id"]
+
+    assert seen() == "flowstore"
+    monkeypatch.setenv("FLOWSTORE_URL", "sqlite:///variable.db")
+    assert seen() == "variable"
+    assert seen("--store", "option.db") == "option"
+    assert seen("--store", f"sqlite:///{tmp_path}/option.db?busy_timeout=1") == "option"
+
+
+LOOKING = (
+    ("runs",),
+    ("show", "order-1"),
+    ("log", "order-1"),
+    ("state", "order-1"),
+    ("drops",),
+    ("dead",),
+    ("db", "current"),
+    ("db", "check"),
+)
+
+
+@pytest.mark.parametrize("words", LOOKING)
+def test_looking_creates_no_database(
+    words: tuple[str, ...], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
+    called = Called(capfd, *words, "--store", "none.db")
+    assert called.code == 1
+    assert called.out == ""
+    assert called.err.startswith("flowstore: none.db: there is no database")
+    assert called.err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("words", LOOKING)
+def test_looking_changes_nothing(
+    words: tuple[str, ...], path: Path, capfd: pytest.CaptureFixture[str]
+):
+    """G12, also while someone writes."""
+    with writing(path) as connection:
+        add_run(connection, 9, "not committed yet")
+        before = _standing(path)
+        called = Called(capfd, *words)
+        assert (called.code, called.err) == (0, "")
+        assert "not committed yet" not in called.out
+        assert _standing(path) == before
+
+
+def _standing(path: Path) -> list[tuple[int, int]]:
+    """Size and time of the files: reading them would drop the locks that SQLite holds here."""
+    files = (path, path.with_name(f"{path.name}-wal"))
+    return [(file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+
+
+# --- mistakes --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (("show", "nobody"), 1, "there is no run 'nobody'"),
+        (("log", "nobody"), 1, "there is no run 'nobody'"),
+        (("state", "nobody"), 1, "there is no run 'nobody'"),
+        (("drops", "nobody"), 1, "there is no run 'nobody'"),
+        (("dead", "nobody"), 1, "there is no run 'nobody'"),
+        (("show", "nobody\n\x1b[31m"), 1, r"'nobody\n\x1b[31m'"),
+        (("state", "order-1", "--at", "8"), 1, "ends at position 7"),
+        (("runs", "--store", "postgresql://ada:geheim@host/db"), 1, "PostgreSQL is not available"),
+        (("runs", "--store", "mysql://host/db"), 1, "'mysql' is not a kind of store"),
+        (("runs", "--store", "no/such/folder.db"), 1, "there is no folder 'no/such'"),
+        (("runs", "--store", "."), 1, "is a folder"),
+        (("runs", "--store", ":memory:"), 1, "name a file"),
+        (("runs", "--store", "letter.txt"), 1, "is not a database"),
+        (("db", "current", "--store", "letter.txt"), 1, "is not a database"),
+        (("db", "upgrade", "--store", "letter.txt"), 1, "letter.txt"),
+        (("runs", "--store", "other.db"), 1, "not a flowstore database"),
+        (("db", "current", "--store", "other.db"), 1, "not a flowstore database"),
+        (("send", "order-1", "paid", "{a: 1}"), 2, "line 1, column 2"),
+        (("send", "order-1", "paid", ""), 2, "line 1, column 1"),
+        (("send", "order-1", "paid", "[1,\n2,]"), 2, "line 2, column"),
+        (("send", "order-1", "paid", "[NaN]"), 2, "NaN"),
+        (("send", "order-1", "paid", '{"a": 1, "a": 2}'), 2, "'a' comes twice"),
+        (("send", "order-1", "paid", "[" * 100_000), 2, "nested too deeply"),
+        (("send", "order-1", "paid", "1" * 5000), 2, "JSON"),
+        (("send", "order-1", "paid", "[1e999]"), 1, "data[0]"),
+        (("send", "order-1", "paid", "{}", "--workflow", "mail"), 1, "of workflow 'orders'"),
+        (("send", "order-1", "paid", "{}", "--store", ":memory:"), 1, "name a file"),
+        (("runs", "--status", "asleep"), 2, "--status"),
+        (("runs", "--limit", "0"), 2, "--limit"),
+        (("runs", "--limit", "many"), 2, "--limit"),
+        (("log", "order-1", "--after", "-1"), 2, "--after"),
+        (("runs", "--bogus"), 2, "--bogus"),
+        (("bogus",), 2, "bogus"),
+        (("show",), 2, "RUN"),
+        (("db",), 2, "Missing command"),
+    ],
+)
+def test_a_mistake_is_one_line_on_stderr(
+    words: tuple[str, ...], code: int, says: str, path: Path, capfd: pytest.CaptureFixture[str]
+):
+    path.with_name("letter.txt").write_text("Dear flowstore, " * 300)
+    with contextlib.closing(sqlite3.connect(path.with_name("other.db"))) as connection:
+        connection.execute("CREATE TABLE other (id)")
+    called = Called(capfd, *words)
+    assert called.code == code
+    assert called.out == ""
+    assert called.err.startswith("flowstore: ")
+    assert says in called.err
+    assert called.err.count("\n") == 1
+    assert "geheim" not in called.err
+
+
+@pytest.mark.usefixtures("path")
+def test_a_mistake_has_no_traceback_in_the_program():
+    done = start("show", "nobody")
+    assert done.returncode == 1
+    assert done.stderr == (
+        "flowstore: flowstore.db: there is no run 'nobody'; `flowstore runs` lists them\n"
+    )
