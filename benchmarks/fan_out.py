@@ -120,7 +120,8 @@ async def _serve(path: Path, runs: int) -> float:
         nonlocal handled
         for name in names:
             await workflow.send(WorkflowEvent("step", {"number": 1}), correlation_id=name)
-            handled += (await workflow.run(name).wait()).cursor
+            record = await workflow.run(name).wait()
+            handled += record.cursor
 
     async with workflow:
         started = time.perf_counter()

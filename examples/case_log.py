@@ -44,7 +44,33 @@ class LineError(Exception):
 # --- what happens to a case ---------------------------------------------------------------
 
 
-def build(store: str) -> WorkflowManager:
+class Window:
+    """How many events have been sent and not handled, so that a reader does not run ahead."""
+
+    def __init__(self) -> None:
+        self._under_way = 0
+        self._stirred = asyncio.Event()
+
+    def enter(self, events: int) -> None:
+        """Take note that events are sent."""
+        self._under_way += events
+
+    def leave(self, events: int = 1) -> None:
+        """Take note that events have been handled or refused."""
+        self._under_way = max(0, self._under_way - events)
+        self._stirred.set()
+
+    async def below(self, events: int) -> None:
+        """Return when fewer events than this are under way."""
+        while self._under_way >= events:
+            self._stirred.clear()
+            try:
+                await asyncio.wait_for(self._stirred.wait(), timeout=1.0)
+            except TimeoutError:
+                self._under_way = 0  # another process handles them
+
+
+def build(store: str, window: Window) -> WorkflowManager:
     """Make the workflow: what each case keeps as its state."""
     workflow = WorkflowManager(store, name="case-log")
 
@@ -61,6 +87,7 @@ def build(store: str) -> WorkflowManager:
         case["first"] = min(moment, case.get("first", moment))
         case["last"] = max(moment, case.get("last", moment))
         path.append(row["activity"])
+        window.leave()
 
     return workflow
 
@@ -139,16 +166,18 @@ def batches(lines: Iterator[Line], size: int) -> Iterator[list[Line]]:
 
 
 class Feed:
-    """Sends a log to the store, a batch ahead of the handlers and no more.
+    """Sends a log to the store, two batches ahead of the handlers at most.
 
     Args:
         workflow: where the events go.
+        window: what its handler tells of events that are done.
         log: the file; messages name it.
-        size: how many lines are sent together; two such batches at most are under way.
+        size: how many lines are sent together.
     """
 
-    def __init__(self, workflow: WorkflowManager, log: Path, size: int) -> None:
+    def __init__(self, workflow: WorkflowManager, window: Window, log: Path, size: int) -> None:
         self._workflow = workflow
+        self._window = window
         self._log = log
         self._size = size
         self._started = time.monotonic()
@@ -156,17 +185,15 @@ class Feed:
         self.duplicates = 0
 
     async def run(self) -> None:
-        """Send every line, and return when all of them are handled."""
+        """Send every line while the workflow handles what has been sent."""
         async with self._workflow:
-            before: set[str] = set()
             for batch in batches(read(self._log), self._size):
-                receipts = await self._send(batch)
-                self._count(receipts)
-                await self._settle(before)
-                before = {r.correlation_id for r in receipts if r.status == "accepted"}
-            await self._settle(before)
+                self._count(await self._send(batch))
+                await self._window.below(2 * self._size)
+            await self._window.below(1)
 
     async def _send(self, batch: list[Line]) -> list[Receipt]:
+        self._window.enter(len(batch))
         try:
             return await self._workflow.send_many([line.event for line in batch])
         except InvalidValueError:
@@ -178,12 +205,11 @@ class Feed:
                     raise LineError(f"{self._log}, line {line.number}: {error}") from error
             raise
 
-    async def _settle(self, cases: set[str]) -> None:
-        await asyncio.gather(*(self._workflow.run(case).wait() for case in cases))
-
     def _count(self, receipts: list[Receipt]) -> None:
+        duplicates = sum(receipt.status == "duplicate" for receipt in receipts)
+        self._window.leave(duplicates)
         self.lines += len(receipts)
-        self.duplicates += sum(receipt.status == "duplicate" for receipt in receipts)
+        self.duplicates += duplicates
         if self.lines % (REPORT_EVERY * self._size) == 0:
             speed = self.lines / (time.monotonic() - self._started)
             tell(f"{self.lines:,} lines, {speed:,.0f} a second")
@@ -233,8 +259,11 @@ class Summary:
 async def sum_up(workflow: WorkflowManager) -> Summary:
     """Read the state of every case, some at a time."""
     summary = Summary()
-    async for _, case in workflow.states():
-        summary.add(case)
+    oldest: str | None = None
+    while page := await workflow.runs(before=oldest, limit=500):
+        for run in page:
+            summary.add(await workflow.run(run.correlation_id).state())
+        oldest = page[-1].correlation_id
     return summary
 
 
@@ -266,13 +295,17 @@ def tell(text: str) -> None:
 
 async def feed_and_sum_up(log: Path, store: str, size: int) -> dict[str, Any]:
     """Go on with interrupted cases, feed the log, and return the figures."""
-    workflow = build(store)
+    window = Window()
+    workflow = build(store, window)
     try:
         interrupted = await workflow.resume()
         if interrupted:
             tell(f"{len(interrupted):,} interrupted cases went on")
-        feed = Feed(workflow, log, size)
+        feed = Feed(workflow, window, log, size)
         await feed.run()
+        await workflow.resume()
+        for case in await workflow.runs(status="running"):
+            await workflow.run(case.correlation_id).wait()  # another process has it
         summary = await sum_up(workflow)
     finally:
         await workflow.close()

@@ -120,7 +120,7 @@ def feed_and_kill(log, reports, delay, *options):
         text=True,
     ) as process:
         for _ in range(reports):
-            assert "lines" in process.stderr.readline()
+            assert process.stderr.readline(), "it ended before it could be killed"
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(delay)
         process.send_signal(signal.SIGKILL)
