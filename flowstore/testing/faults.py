@@ -1,0 +1,72 @@
+"""Crashes for tests: what SIGKILL does to a process, without losing the test's own."""
+
+# A crash is exactly what the parts offer no way to do, so this file reaches into them.
+# pyright: reportPrivateUsage=false
+# ruff: noqa: SLF001
+
+from __future__ import annotations
+
+import asyncio
+import queue
+from typing import TYPE_CHECKING
+
+from flowstore.errors import StoreClosedError
+
+if TYPE_CHECKING:
+    from flowstore.engine import Engine
+    from flowstore.manager import WorkflowManager
+    from flowstore.store.sqlite import SQLiteStore
+
+
+async def crash(workflow: WorkflowManager) -> None:
+    """Stop a manager as a crash of its process would; another one on its store goes on.
+
+    What has not been written is lost, whoever waits for it gets a `StoreClosedError`, handlers
+    are cancelled where they are, and no run is given back. A transaction that has reached the
+    database is finished. In contrast to a crash, handlers see their cancellation, and threads
+    of plain functions run to their end; what they do then is not recorded.
+
+    Args:
+        workflow: to be used no more; make a new one. One that is being served (`async with`)
+            can be left as usual.
+    """
+    engine, store = workflow._engine, workflow._store
+    workflow._engine = workflow._loop = workflow._store = None
+    if store is not None:
+        await asyncio.get_running_loop().run_in_executor(None, _cut_off, store)
+    if engine is not None:
+        await _halt(engine)
+
+
+def _cut_off(store: SQLiteStore) -> None:
+    """Lose what is queued, close the connection and drop the lock, signing nothing off."""
+    error = StoreClosedError("the store's process has crashed (flowstore.testing.crash)")
+    writer, lost = store._writer, store._outbox
+    store._outbox = []
+    writer._closed = True
+    writer.worker_id = None
+    while True:
+        try:
+            lost += writer._queue.get_nowait() or ()
+        except queue.Empty:
+            break
+    for order in lost:
+        order.loop.call_soon_threadsafe(order.deliver, None, error)
+    writer.stop()
+    store._at_exit.detach()
+    if store._presence is not None:
+        store._presence.forget()
+
+
+async def _halt(engine: Engine) -> None:
+    engine._is_serving = False
+    engine._is_stopping = True
+    engine._stop_watch()
+    engine._alarm.stop()
+    tasks = [run.task for run in engine._active.values() if run.task is not None]
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    engine._alarm.stop()
+    for watcher in [each for some in engine._watchers.values() for each in some]:
+        watcher.fail(StoreClosedError())
