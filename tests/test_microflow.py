@@ -1,5 +1,7 @@
 """A program written for microflow runs with one import changed."""
 
+# ruff: noqa: ARG001, ARG002 - handlers have the parameters that users would write
+
 from __future__ import annotations
 
 import asyncio
