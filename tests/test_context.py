@@ -552,10 +552,10 @@ async def test_a_context_that_outlives_its_handler_is_of_no_use(workflow):
     for action in (
         lambda: ctx.emit(WorkflowEvent("late")),
         lambda: ctx.drop("late"),
-        lambda: ctx.complete(),
+        ctx.complete,
         lambda: ctx.execute(select(account)),
     ):
-        with pytest.raises(Exception, match="handle.*has ended"):
+        with pytest.raises(Exception, match=r"handle.*has ended"):
             action()
     with pytest.raises(Exception, match="has ended"):
         await ctx.step("late", lambda: 1)
