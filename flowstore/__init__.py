@@ -4,8 +4,9 @@ from flowstore.context import Context
 from flowstore.door import Limits
 from flowstore.errors import FlowstoreError
 from flowstore.events import Receipt, WorkflowEvent
-from flowstore.manager import Run, WorkflowManager
+from flowstore.manager import WorkflowManager
 from flowstore.routing import Retry
+from flowstore.run import Run
 
 __version__ = "0.1.0"
 

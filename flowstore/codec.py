@@ -5,6 +5,7 @@ A stored event names its type; no class is ever imported by a name found in stor
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, cast, get_args, get_origin
 
@@ -27,9 +28,21 @@ from flowstore.registry import EXPECTED, EventTypes, is_typed, place, shown
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Codec", "Encoded", "EventTypes", "Limits", "decode_json", "encode_json", "same_content"]
+__all__ = [
+    "Codec",
+    "Encoded",
+    "EventTypes",
+    "Limits",
+    "decode_json",
+    "encode_json",
+    "refuse_engine_id",
+    "same_content",
+]
 
 _JSON_TYPES: Final = (Any, object, str, int, float, bool, list, dict, type(None), None)
+
+
+_ENGINE_ID: Final = re.compile(r"\d+/.+/", re.DOTALL)
 
 
 class Encoded(NamedTuple):
@@ -282,6 +295,16 @@ class Codec:
             raise ValueTooLargeError(path, problem)
         encode_json(text, path, max_bytes=12 * max_length + 2, max_depth=1)
 
+    def check_id(self, text: str) -> None:
+        """Refuse an event's id that is no proper text, or has the shape of the engine's own.
+
+        Raises:
+            InvalidValueError: it could not be told from the id of an emitted event.
+            ValueTooLargeError: it is too long.
+        """
+        self.check_text(text, "id", self.limits.id_length)
+        refuse_engine_id(text)
+
     def _check_name(self, name: str) -> None:
         # isprintable is false for NUL and lone surrogates, and for some that are fine.
         longest = self.limits.name_length
@@ -317,6 +340,20 @@ class Codec:
         with suppress(TypeError):
             self._forms[annotation] = form
         return form
+
+
+def refuse_engine_id(text: str) -> None:
+    """Refuse the id of a new event that could be taken for an emitted event's.
+
+    Raises:
+        InvalidValueError: it has that shape.
+    """
+    if _ENGINE_ID.match(text):
+        problem = (
+            f"{text!r} has the shape of the ids that emitted events get "
+            "(position/handler/number); put something before it"
+        )
+        raise InvalidValueError("id", problem)
 
 
 def same_content(one: str | None, other: str | None) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, MutableMapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     import random
@@ -87,7 +87,8 @@ class Context(MutableMapping[str, Any]):
             function: a coroutine function, or a plain one, which runs in a worker thread.
                 If it has a parameter ``idempotency_key`` it is given one that is the same
                 each time this step is tried, to pass on to outside systems.
-            arguments: passed on, as are ``keywords``; they are not recorded.
+            *arguments: passed on; they are not recorded.
+            **keywords: passed on, likewise.
 
         Returns:
             what the function returned: a JSON value, or a model or dataclass if the function's
@@ -156,8 +157,9 @@ class Context(MutableMapping[str, Any]):
     def __getitem__(self, key: str) -> Any:
         state = self._journal.get_state()
         if isinstance(state, Mapping):
-            if key in state:
-                return state[key]
+            mapping = cast("Mapping[str, Any]", state)
+            if key in mapping:
+                return mapping[key]
         elif key in _fields(state):
             return getattr(state, key)
         return self._journal.resources[key]
@@ -165,7 +167,7 @@ class Context(MutableMapping[str, Any]):
     def __setitem__(self, key: str, value: Any) -> None:
         state = self._journal.get_state()
         if isinstance(state, MutableMapping):
-            state[key] = value
+            cast("MutableMapping[str, Any]", state)[key] = value
         elif key in _fields(state):
             setattr(state, key, value)
         else:
@@ -183,7 +185,11 @@ class Context(MutableMapping[str, Any]):
 
     def __iter__(self) -> Iterator[str]:
         state = self._journal.get_state()
-        names: tuple[str, ...] = tuple(state if isinstance(state, Mapping) else _fields(state))
+        names = (
+            tuple(cast("Mapping[str, Any]", state))
+            if isinstance(state, Mapping)
+            else _fields(state)
+        )
         yield from names
         yield from (key for key in self._journal.resources if key not in names)
 
@@ -197,7 +203,5 @@ class Context(MutableMapping[str, Any]):
 
 def _fields(state: Any) -> tuple[str, ...]:
     """Return the names of a model's or a dataclass's fields."""
-    fields = getattr(type(state), "model_fields", None)
-    if fields is None:
-        fields = getattr(state, "__dataclass_fields__", {})
-    return tuple(fields)
+    names: dict[str, Any] = getattr(state, "__dataclass_fields__", {})
+    return tuple(getattr(state.__class__, "model_fields", names))

@@ -10,7 +10,7 @@ class FlowstoreError(Exception):
     """Something went wrong in flowstore."""
 
     def __init__(self, message: str | None = None) -> None:
-        super().__init__(message or (type(self).__doc__ or "").strip())
+        super().__init__(message or (type(self).__doc__ or "").strip().partition("\n")[0])
 
 
 # --- what the caller handed in -------------------------------------------------------
@@ -127,5 +127,14 @@ class SchemaError(StoreError):
     """The database's schema is not one that this version of flowstore can use."""
 
 
-class StatementError(StoreError):
-    """A statement given to ctx.execute failed; its handler's commit was refused."""
+class StatementError(FlowstoreError):
+    """A statement given to ctx.execute failed; its handler's commit was refused.
+
+    Args:
+        message: what the database said.
+        ordinal: which of the commit's statements, from 0.
+    """
+
+    def __init__(self, message: str | None = None, ordinal: int = 0) -> None:
+        self.ordinal = ordinal
+        super().__init__(message)

@@ -1,30 +1,22 @@
-"""`WorkflowManager` and `Run`: what users hold in their hands, and where the parts meet."""
+"""`WorkflowManager`: what users hold in their hands."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
-from flowstore.clock import Clock, SystemClock, to_microseconds
+from flowstore.clock import Clock, SystemClock
 from flowstore.codec import Codec
-from flowstore.door import Limits
-from flowstore.engine import Engine, Waiter, Watcher
-from flowstore.errors import (
-    ConfigurationError,
-    FlowstoreError,
-    InvalidValueError,
-    RunNotFoundError,
-    StaleEventError,
-    WaitTimeoutError,
-)
-from flowstore.events import Receipt, WorkflowEvent
+from flowstore.engine import Watcher
+from flowstore.errors import ConfigurationError
 from flowstore.hooks import Hooks
 from flowstore.routing import Retry, Routes
-from flowstore.state import State, StateKind
-from flowstore.store.base import SETTLED, Append, Close, NewEvent, RunRecord
-from flowstore.store.sqlite import SQLiteStore
+from flowstore.run import Run, identity, receipt, send
+from flowstore.runtime import Runtime
+from flowstore.state import StateKind
+from flowstore.store.base import SETTLED
 from flowstore.store.url import parse
 
 if TYPE_CHECKING:
@@ -32,10 +24,11 @@ if TYPE_CHECKING:
     from datetime import datetime
     from types import TracebackType
 
-    from flowstore.store.base import Appended
+    from flowstore.door import Limits
+    from flowstore.events import Receipt, WorkflowEvent
+    from flowstore.store.base import RunRecord
 
 DEFAULT_STORE = "flowstore.db"
-_PAGE = 500
 
 
 class WorkflowManager:
@@ -79,20 +72,24 @@ class WorkflowManager:
         self.name = name
         self.ctx: Mapping[str, Any] = {} if ctx is None else ctx
         self.hooks = Hooks()
-        self._url = parse(store or os.environ.get("FLOWSTORE_URL") or DEFAULT_STORE)
-        self._concurrency = concurrency
-        self._grace = grace
-        self._clock = clock or SystemClock()
         self._codec = Codec(limits)
         self._codec.check_text(name, "name", self._codec.limits.name_length)
-        self._kind = StateKind(state, self._codec.limits)
         self._routes = Routes(self._codec)
-        self._store: SQLiteStore | None = None
-        self._engine: Engine | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._runtime = Runtime(
+            name=name,
+            url=parse(store or os.environ.get("FLOWSTORE_URL") or DEFAULT_STORE),
+            codec=self._codec,
+            kind=StateKind(state, self._codec.limits),
+            routes=self._routes,
+            clock=clock or SystemClock(),
+            resources=self.ctx,
+            concurrency=concurrency,
+            hooks=self.hooks,
+            grace=grace,
+        )
 
     def __repr__(self) -> str:
-        return f"<WorkflowManager {self.name!r} at {self._url.path or ':memory:'}>"
+        return f"<WorkflowManager {self.name!r} at {self._runtime.place}>"
 
     # --- handlers ------------------------------------------------------------------------
 
@@ -202,8 +199,7 @@ class WorkflowManager:
             EventConflictError: the run has an event with this id and other content.
             StoreError: it could not be written; then it was not.
         """
-        operation = self._append(event, correlation_id, id, expires_at)
-        return _receipt(operation, await self._submit(self._use(), operation))
+        return await send(self._runtime, event, correlation_id, id, expires_at)
 
     async def send_many(self, events: Iterable[object]) -> list[Receipt]:
         """Append many events, in order and in few transactions.
@@ -219,13 +215,14 @@ class WorkflowManager:
             EventConflictError: one was refused; the others have been appended.
             StoreError: they could not all be written.
         """
-        operations = [self._append(event, None, None, None) for event in events]
-        engine = self._use()
-        futures = [self._submit(engine, operation) for operation in operations]
+        runtime = self._runtime
+        operations = [runtime.append(event, *identity(event, None, None), None) for event in events]
+        engine = runtime.engine()
+        futures = [engine.append(operation) for operation in operations]
         if futures:
             await asyncio.wait(futures)
         return [
-            _receipt(operation, future.result())
+            receipt(operation, future.result())
             for operation, future in zip(operations, futures, strict=True)
         ]
 
@@ -241,77 +238,18 @@ class WorkflowManager:
             StaleEventError: the run is closed.
             EventTypeError, InvalidValueError, EventConflictError, StoreError: as for `send`.
         """
-        operation = self._append(event, correlation_id, id, None)
+        runtime = self._runtime
+        operation = runtime.append(event, *identity(event, correlation_id, id), None)
         name = operation.correlation_id
-        engine = self._use()
-        await engine.prepare(name)
-        watcher = Watcher(name, 0)
-        try:
-            with engine.watch(watcher):
-                appended = await self._submit(engine, operation)
-                if appended.position is None:
-                    raise StaleEventError(
-                        f"{operation.event.name!r} was refused by run {name!r}: {appended.reason}"
-                    )
-                watcher.start_at(appended.position)
-                if appended.status == "duplicate":
-                    watcher.look()
-                    await engine.want([name])
-                    engine.unwant(name)
-                while (stored := await watcher.next(engine.store.reader)) is not None:
-                    yield self._codec.event(stored, name)
-        finally:
-            engine.unwant(name)
-
-    def _append(
-        self,
-        event: object,
-        correlation_id: str | None,
-        event_id: str | None,
-        expires_at: datetime | None,
-    ) -> Append:
-        codec = self._codec
-        encoded = codec.encode(event)
-        is_envelope = isinstance(event, WorkflowEvent)
-        if is_envelope:
-            correlation_id = correlation_id or event.correlation_id
-            event_id = event_id or event.id
-        if correlation_id is None:
-            data, typed = (event.data, None) if is_envelope else (None, event)
-            correlation_id = self._routes.correlation_id(encoded.name, data, typed)
-        if correlation_id is not None:
-            codec.check_text(correlation_id, "correlation_id", codec.limits.id_length)
-        if event_id is not None:
-            codec.check_text(event_id, "id", codec.limits.id_length)
-        now = self._clock.now()
-        expiry = None if expires_at is None else _expiry(expires_at)
-        new = NewEvent(event_id or self._clock.new_id(), *encoded, None, now, expiry)
-        return Append(
-            correlation_id or self._clock.new_id(), self.name, new, event_id is not None, now
-        )
-
-    def _submit(self, engine: Engine, operation: Append) -> asyncio.Future[Appended]:
-        future: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
-
-        def deliver(result: Appended | None, error: BaseException | None) -> None:
-            if future.done():
-                return
-            if result is not None:
-                future.set_result(result)
-            else:
-                future.set_exception(error or FlowstoreError())
-
-        engine.submit(operation, deliver)
-        return future
+        async for stored in runtime.engine().attend(operation, Watcher(name, 0)):
+            yield self._codec.event(stored, name)
 
     # --- runs ----------------------------------------------------------------------------
 
     def run(self, correlation_id: str) -> Run:
         """Return a handle on a run, whether or not it exists yet."""
-        self._codec.check_text(
-            correlation_id, "correlation_id", self._codec.limits.id_length
-        )
-        return Run(self, correlation_id)
+        self._codec.check_text(correlation_id, "correlation_id", self._codec.limits.id_length)
+        return Run(self._runtime, correlation_id)
 
     async def runs(
         self, *, status: str | None = None, before: str | None = None, limit: int | None = None
@@ -323,7 +261,7 @@ class WorkflowManager:
             before: the correlation_id after which to go on.
             limit: how many at most.
         """
-        return await self._reader().list_runs(
+        return await (await self._runtime.reader()).list_runs(
             workflow=self.name, status=status, before=before, limit=limit
         )
 
@@ -341,15 +279,14 @@ class WorkflowManager:
         Raises:
             RunNotFoundError: there is no such run.
         """
-        engine, reader = self._use(), self._reader()
-        await engine.store.become_worker()
+        runtime = self._runtime
         if correlation_id is None:
-            records = await reader.list_runs(workflow=self.name, status="running")
+            records = await self.runs(status="running")
             names = [record.correlation_id for record in reversed(records)]
         else:
-            record = await self._record(correlation_id)
+            record = await runtime.record(correlation_id)
             names = [] if record.status in SETTLED else [correlation_id]
-        return await engine.settle(names)
+        return await runtime.engine().settle(names)
 
     def decode(self, event: WorkflowEvent) -> object:
         """Return the typed object of an event whose class is known, else the event itself.
@@ -363,8 +300,8 @@ class WorkflowManager:
 
     # --- service mode --------------------------------------------------------------------
 
-    async def __aenter__(self) -> WorkflowManager:
-        engine = self._use()
+    async def __aenter__(self) -> Self:
+        engine = self._runtime.engine()
         if engine.is_serving:
             raise ConfigurationError("this WorkflowManager is being served already")
         await engine.serve()
@@ -376,211 +313,14 @@ class WorkflowManager:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._engine is not None:
-            await self._engine.stop(self._grace)
-        if self._url.path is not None:
-            await self.close()
+        if self._runtime.url.path is None:
+            await self._runtime.stop()  # what is in memory would end with the store
+        else:
+            await self._runtime.close()
 
     async def close(self) -> None:
         """Stop what is under way and close the store; the next call opens it again.
 
         A program that ends need not call it.
         """
-        engine, store = self._engine, self._store
-        self._engine = self._loop = self._store = None
-        if engine is not None:
-            await engine.stop(self._grace)
-        if store is not None:
-            await store.close()
-
-    def _reader(self) -> Any:
-        return self._open().reader
-
-    def _open(self) -> SQLiteStore:
-        if self._store is None:
-            self._store = SQLiteStore(self._url, self._clock)
-        return self._store
-
-    def _use(self) -> Engine:
-        """Return the engine of the running event loop."""
-        loop = asyncio.get_running_loop()
-        if self._engine is not None and self._loop is loop:
-            return self._engine
-        store = self._open()
-        if self._loop is not None:
-            if self._loop.is_running():
-                raise ConfigurationError(
-                    "this WorkflowManager is at work on another event loop; make one for each"
-                )
-            store.resign()
-        self._loop = loop
-        self._engine = Engine(
-            workflow=self.name,
-            store=store,
-            routes=self._routes,
-            codec=self._codec,
-            kind=self._kind,
-            clock=self._clock,
-            resources=self.ctx,
-            concurrency=self._concurrency,
-            hooks=self.hooks,
-        )
-        return self._engine
-
-    async def _record(self, correlation_id: str) -> RunRecord:
-        await self._open().open()
-        record: RunRecord | None = await self._reader().get_run(correlation_id)
-        if record is None:
-            raise RunNotFoundError(
-                f"there is no run {correlation_id!r} in {self._url.path or ':memory:'}; "
-                "`flowstore runs` lists those there are"
-            )
-        return record
-
-
-class Run:
-    """A run, seen from outside; made by `WorkflowManager.run`."""
-
-    def __init__(self, workflow: WorkflowManager, correlation_id: str) -> None:
-        self._workflow = workflow
-        self.correlation_id = correlation_id
-
-    def __repr__(self) -> str:
-        return f"<Run {self.correlation_id!r}>"
-
-    async def send(
-        self, event: object, *, id: str | None = None, expires_at: datetime | None = None
-    ) -> Receipt:
-        """Append an event to this run; see `WorkflowManager.send`."""
-        return await self._workflow.send(
-            event, correlation_id=self.correlation_id, id=id, expires_at=expires_at
-        )
-
-    async def events(
-        self, *, after: int = 0, follow: bool = False
-    ) -> AsyncIterator[WorkflowEvent]:
-        """Yield the run's events in order.
-
-        Args:
-            after: the position to start behind.
-            follow: go on with what comes, in whatever process it is handled, until the run
-                has settled.
-
-        Raises:
-            RunNotFoundError: there is no such run.
-        """
-        workflow = self._workflow
-        codec, name = workflow._codec, self.correlation_id  # noqa: SLF001 - one module, two classes
-        await workflow._record(name)  # noqa: SLF001
-        if follow:
-            watcher = Watcher(name, after)
-            async for stored in workflow._use().follow(watcher):  # noqa: SLF001
-                yield codec.event(stored, name)
-            return
-        while True:
-            page = await workflow._reader().read_events(name, after=after, limit=_PAGE)  # noqa: SLF001
-            for stored in page:
-                yield codec.event(stored, name)
-            if len(page) < _PAGE:
-                return
-            after = page[-1].position
-
-    async def info(self) -> RunRecord:
-        """Return what the store says of the run.
-
-        Raises:
-            RunNotFoundError: there is no such run.
-        """
-        return await self._workflow._record(self.correlation_id)  # noqa: SLF001
-
-    async def status(self) -> str:
-        """Return the run's status: running, waiting, idle, completed, failed or cancelled.
-
-        Raises:
-            RunNotFoundError: there is no such run.
-        """
-        return (await self.info()).status
-
-    async def state(self, *, at: int | None = None) -> Any:
-        """Return the run's state as it is, or as it was after a position.
-
-        Args:
-            at: a position from 0 to the run's head.
-
-        Raises:
-            RunNotFoundError: there is no such run.
-            InvalidValueError: the run has no such position.
-        """
-        record = await self.info()
-        if at is not None and not 0 <= at <= record.head:
-            raise InvalidValueError("at", f"{at} is not a position of the run: 0 to {record.head}")
-        workflow = self._workflow
-        snapshot, changes = await workflow._reader().read_state(self.correlation_id, at=at)  # noqa: SLF001
-        return State(workflow._kind, snapshot, changes).value  # noqa: SLF001
-
-    async def wait(self, timeout: float | None = None) -> RunRecord:
-        """Return when the run has settled, whoever handles it.
-
-        Args:
-            timeout: seconds to wait at most.
-
-        Raises:
-            RunNotFoundError: there is no such run.
-            WaitTimeoutError: it has not settled in time.
-        """
-        await self.info()
-        workflow = self._workflow
-        engine = workflow._use()  # noqa: SLF001
-        try:
-            async with asyncio.timeout(timeout):
-                await engine.wait(Waiter(self.correlation_id, 0))
-        except TimeoutError:
-            record = await self.info()
-            if record.status in SETTLED:
-                return record
-            owner = "no worker has it" if record.owner is None else f"worker {record.owner} has it"
-            raise WaitTimeoutError(
-                f"run {self.correlation_id!r} has not settled in {timeout:g} s: "
-                f"{record.head - record.cursor} events are pending and {owner}; runs are handled "
-                "in `async with workflow:` and by workflow.process and workflow.resume"
-            ) from None
-        return await self.info()
-
-    async def cancel(self, reason: str | None = None) -> RunRecord:
-        """Close the run as cancelled; a handler at work is stopped and cannot commit.
-
-        Args:
-            reason: why; kept with the run.
-
-        Returns:
-            the run as it then is; one that was closed before is left as it was.
-
-        Raises:
-            RunNotFoundError: there is no such run.
-        """
-        workflow = self._workflow
-        engine = workflow._use()  # noqa: SLF001
-        now = workflow._clock.now()  # noqa: SLF001
-        closed = await engine.store.perform(
-            Close(self.correlation_id, "cancelled", reason, now)
-        )
-        engine.closed(closed)
-        return await self.info()
-
-
-def _receipt(operation: Append, appended: Appended) -> Receipt:
-    return Receipt(
-        status=appended.status,
-        id=operation.event.id,
-        correlation_id=operation.correlation_id,
-        position=appended.position,
-        reason=appended.reason,
-    )
-
-
-def _expiry(moment: datetime) -> int:
-    if moment.tzinfo is None:
-        raise InvalidValueError(
-            "expires_at", "it has no timezone; write datetime.now(UTC) + timedelta(…)"
-        )
-    return to_microseconds(moment)
+        await self._runtime.close()

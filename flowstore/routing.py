@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from flowstore.errors import (
     ConfigurationError,
@@ -13,6 +15,7 @@ from flowstore.errors import (
     EventTypeError,
     HandlerSignatureError,
 )
+from flowstore.events import WorkflowEvent
 
 if TYPE_CHECKING:
     import random
@@ -22,6 +25,9 @@ if TYPE_CHECKING:
 
 EVERYTHING = "*"
 """Registering for this name catches every event."""
+
+_MOST_PARAMETERS = 2
+_SHAPES = ("(event)", "(event, ctx)", "(event, state)")
 
 Second = Literal["nothing", "context", "state"]
 
@@ -51,8 +57,10 @@ class Retry:
     on: type[Exception] | tuple[type[Exception], ...] = Exception
 
     def __post_init__(self) -> None:
-        if self.attempts < 1:
-            raise ConfigurationError(f"Retry(attempts={self.attempts}): it takes at least 1")
+        if type(self.attempts) is not int or self.attempts < 1:
+            raise ConfigurationError(f"Retry(attempts={self.attempts}): a whole number from 1")
+        if not all(map(math.isfinite, (self.delay, self.factor, self.max_delay, self.jitter))):
+            raise ConfigurationError(f"{self}: its numbers must be finite")
         if self.delay < 0 or self.max_delay < 0 or self.factor < 1:
             raise ConfigurationError(
                 f"Retry(delay={self.delay}, factor={self.factor}, max_delay={self.max_delay}): "
@@ -157,16 +165,24 @@ class Routes:
         """Tell whether someone registered for this very name, not just for everything."""
         return any(handler.key == name for handler in self._handlers)
 
-    def correlation_id(self, name: str, data: Any, typed: object | None) -> str | None:
-        """Return the run that an event names itself, by what ``correlate=`` says."""
-        for key in (name, *self._codec.types.lineage(name)):
+    def correlation_id(self, name: str, event: object) -> str | None:
+        """Return the run that an event names itself, by what ``correlate=`` says.
+
+        Raises:
+            ConfigurationError: the event has no value where ``correlate=`` looks for it.
+        """
+        keys: tuple[str | type, ...] = (name, *self._codec.types.lineage(name))
+        for key in keys:
             rule = self._correlate.get(key)
             if rule is None:
                 continue
-            source = data if typed is None else typed
+            source: Any = event.data if isinstance(event, WorkflowEvent) else event
             if callable(rule):
                 return str(rule(source))
-            value = source.get(rule) if isinstance(source, dict) else getattr(source, rule, None)
+            if isinstance(source, Mapping):
+                value = cast("Mapping[str, Any]", source).get(rule)
+            else:
+                value = getattr(source, rule, None)
             if value is None:
                 raise ConfigurationError(
                     f"{name}: correlate={rule!r}, but the event has no such value; "
@@ -201,8 +217,8 @@ def _key_text(key: str | type) -> str:
 
 def _check_options(retry: Retry | None, timeout: float | None) -> None:
     if retry is not None and not isinstance(retry, Retry):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise ConfigurationError(f"retry={retry!r}: pass a flowstore.Retry, as in Retry(attempts=5)")
-    if timeout is not None and timeout <= 0:
+        raise ConfigurationError(f"retry={retry!r}: pass a Retry, as in Retry(attempts=5)")
+    if timeout is not None and not 0 < timeout < math.inf:
         raise ConfigurationError(f"timeout={timeout!r}: it is a number of seconds above 0")
 
 
@@ -216,8 +232,7 @@ def _name_of(function: Callable[..., Any]) -> str:
 def _runs_on_loop(function: Callable[..., Any]) -> bool:
     candidates = (function, getattr(function, "__call__", None))  # noqa: B004 - objects with async __call__
     return any(
-        inspect.iscoroutinefunction(each) or inspect.isasyncgenfunction(each)
-        for each in candidates
+        inspect.iscoroutinefunction(each) or inspect.isasyncgenfunction(each) for each in candidates
     )
 
 
@@ -229,17 +244,19 @@ def _second_parameter(function: Callable[..., Any]) -> Second:
     except (TypeError, ValueError):
         return "context"
     positional = [
-        each for each in parameters if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)
+        each
+        for each in parameters
+        if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)
     ]
     takes_rest = any(each.kind is each.VAR_POSITIONAL for each in parameters)
     needed = [each for each in positional if each.default is each.empty]
     bad_keywords = [
         each for each in parameters if each.kind is each.KEYWORD_ONLY and each.default is each.empty
     ]
-    if len(needed) > 2 or bad_keywords or not (positional or takes_rest):
+    if len(needed) > _MOST_PARAMETERS or bad_keywords or not (positional or takes_rest):
         raise HandlerSignatureError(
             f"handler {_name_of(function)!r} takes {inspect.signature(function)}; "
-            "it can take (event), (event, ctx) or (event, state)"
+            f"it can take {', '.join(_SHAPES[:-1])} or {_SHAPES[-1]}"
         )
     if len(positional) > 1:
         second = positional[1]

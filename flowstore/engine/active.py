@@ -26,11 +26,12 @@ class ActiveRun:
         loaded: last position that is, or was, in ``pending``.
         in_flight: events sent to the store whose positions are not known yet.
         number: the number of the last transition.
-        tries: failed attempts at the event after the cursor, by handler.
-        finished: handlers that are done with that event.
-        steps: results of finished steps of that event, by handler, name and number.
+        tries: failed attempts at events after the cursor, by position and handler.
+        finished: positions and handlers that are done with them.
+        steps: results of finished steps, by position, handler, name and number.
         resumed_at: the position that may have been handled in part before.
         failure: why the run fails when it settles, if it does.
+        is_state_void: the state in memory is not what the store has.
     """
 
     id: int
@@ -45,12 +46,12 @@ class ActiveRun:
     failure: str | None = None
     in_flight: int = 0
     resumed_at: int = 0
-    tries: dict[str, int] = field(default_factory=dict[str, int])
-    finished: set[str] = field(default_factory=set[str])
-    steps: dict[tuple[str, str, int], str | None] = field(
-        default_factory=dict[tuple[str, str, int], str | None]
+    tries: dict[tuple[int, str], int] = field(default_factory=dict[tuple[int, str], int])
+    finished: set[tuple[int, str]] = field(default_factory=set[tuple[int, str]])
+    steps: dict[tuple[int, str, str, int], str | None] = field(
+        default_factory=dict[tuple[int, str, str, int], str | None]
     )
-    error: BaseException | None = None
+    is_state_void: bool = False
     task: asyncio.Task[None] | None = None
 
     @classmethod
@@ -72,14 +73,15 @@ class ActiveRun:
             resumed_at=row.cursor + 1,
         )
         for transition in loaded.transitions:
-            run.resumed_at = transition.position
+            place = (transition.position, transition.handler)
+            run.resumed_at = max(run.resumed_at, transition.position)
             if transition.outcome == RETRIED:
-                run.tries[transition.handler] = transition.attempt
+                run.tries[place] = transition.attempt
             elif transition.outcome in _FINAL:
-                run.finished.add(transition.handler)
+                run.finished.add(place)
         for step in loaded.steps:
-            run.resumed_at = step.position
-            run.steps[step.handler, step.name, step.number] = step.result
+            run.resumed_at = max(run.resumed_at, step.position)
+            run.steps[step.position, step.handler, step.name, step.number] = step.result
         return run
 
     def absorb(self, events: list[StoredEvent] | tuple[StoredEvent, ...]) -> None:
@@ -97,8 +99,15 @@ class ActiveRun:
         self.head = max(self.head, result.head)
         if result.cursor > self.cursor:
             self.cursor = result.cursor
-            self.tries.clear()
-            self.finished.clear()
-            self.steps.clear()
+            self._forget_handled()
             while self.pending and self.pending[0].position <= self.cursor:
                 self.pending.popleft()
+
+    def _forget_handled(self) -> None:
+        cursor = self.cursor
+        if self.tries:
+            self.tries = {each: tried for each, tried in self.tries.items() if each[0] > cursor}
+        if self.finished:
+            self.finished = {each for each in self.finished if each[0] > cursor}
+        if self.steps:
+            self.steps = {each: text for each, text in self.steps.items() if each[0] > cursor}

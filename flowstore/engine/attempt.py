@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import typing
-from collections.abc import Awaitable, Generator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from flowstore.clock import to_datetime
 from flowstore.context import Context
@@ -22,7 +21,7 @@ from flowstore.store.base import STALE, DropRow, NewEvent, StepRow
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
     from datetime import datetime
 
     from flowstore.clock import Clock
@@ -92,7 +91,7 @@ class Attempt:
         self.event = event
         self.handler = handler
         self.handler_name = handler.name
-        self.attempt = run.tries.get(handler.name, 0) + 1 if run.tries else 1
+        self.attempt = run.tries.get((stored.position, handler.name), 0) + 1
         self.resources = around.resources
         self.started_at = around.clock.now()
         # Made when they are needed: every object kept per event is one more for the collector.
@@ -135,12 +134,14 @@ class Attempt:
             arguments = (subject, Context(self))
         elif handler.second == "state":
             arguments = (subject, self.run.state.value)
+        returned: Any
         if handler.runs_on_loop:
             returned = handler.function(*arguments)
         else:
             returned = await asyncio.to_thread(self._call_plain, arguments)
         if hasattr(returned, "__aiter__"):
-            async for item in returned:
+            items = cast("AsyncIterator[Any]", returned)
+            async for item in items:
                 if self._take(item):
                     break
             else:
@@ -149,14 +150,14 @@ class Attempt:
             if close is not None:
                 await close()
             return
-        if isinstance(returned, Awaitable):
+        if inspect.isawaitable(returned):
             returned = await returned
         self._take_returned(returned)
 
     def _call_plain(self, arguments: tuple[Any, ...]) -> Any:
         """Call a plain function or generator; this runs in a worker thread."""
-        returned = self.handler.function(*arguments)
-        if not isinstance(returned, Generator):
+        returned: Any = self.handler.function(*arguments)
+        if not inspect.isgenerator(returned):
             return returned
         for item in returned:
             if self._take(item):
@@ -181,11 +182,11 @@ class Attempt:
                     f"handler {self.handler_name!r} takes the state and returned nothing; "
                     "return the state, or (state, events)"
                 )
-            state, events = returned if _is_pair(returned) else (returned, None)
-            self.run.state.value = state
+            self.run.state.value, events = _split(returned)
         if events is None:
             return
-        for item in events if isinstance(events, (list, tuple)) else [events]:
+        items = cast("Sequence[Any]", events) if isinstance(events, (list, tuple)) else [events]
+        for item in items:
             try:
                 self.emit(item)
             except EventTypeError as error:
@@ -202,6 +203,7 @@ class Attempt:
 
     def get_state(self) -> Any:
         """Return the live state."""
+        self._check_open()
         return self.run.state.value
 
     def set_state(self, value: Any) -> None:
@@ -218,6 +220,8 @@ class Attempt:
         chosen = None
         if isinstance(event, WorkflowEvent):
             chosen = event.id
+            if chosen is not None and chosen != stored.id:
+                self._around.codec.check_id(chosen)
             if event.correlation_id not in (None, self.run.correlation_id):
                 raise EventTypeError(
                     f"{event.name!r} names the run {event.correlation_id!r}; a handler emits into "
@@ -300,7 +304,7 @@ class Attempt:
         if self._used is None:
             self._used = {}
         number = self._used[name] = self._used.get(name, 0) + 1
-        key = (self.handler_name, name, number)
+        key = (self._stored.position, self.handler_name, name, number)
         codec, run = self._around.codec, self.run
         annotation = _return_annotation(function)
         if key in run.steps:
@@ -312,9 +316,7 @@ class Attempt:
         value = await _call_step(function, arguments, keywords)
         text = codec.encode_value(value, f"step[{name!r}]", annotation=annotation)
         self._check_open()
-        step = StepRow(
-            run.id, self._stored.position, *key, text, started, clock.now() - started
-        )
+        step = StepRow(run.id, *key, text, started, clock.now() - started)
         await self._around.record_step(run, step)
         run.steps[key] = text
         return codec.decode_value(text, annotation)
@@ -344,8 +346,8 @@ async def _call_step(
 ) -> Any:
     if inspect.iscoroutinefunction(function):
         return await function(*arguments, **keywords)
-    value = await asyncio.to_thread(function, *arguments, **keywords)
-    return await value if isinstance(value, Awaitable) else value
+    value: Any = await asyncio.to_thread(function, *arguments, **keywords)
+    return await value if inspect.isawaitable(value) else value
 
 
 def _takes_idempotency_key(function: Callable[..., Any]) -> bool:
@@ -363,8 +365,13 @@ def _return_annotation(function: Callable[..., Any]) -> Any:
         return None
 
 
-def _is_pair(returned: Any) -> bool:
-    return isinstance(returned, tuple) and len(returned) == 2
+def _split(returned: Any) -> tuple[Any, Any]:
+    """Take apart what a reducer returned: the state, or (state, events)."""
+    match returned:
+        case (state, events) if isinstance(returned, tuple):
+            return state, events
+        case _:
+            return returned, None
 
 
 def _brief(value: Any) -> str:

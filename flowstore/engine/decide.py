@@ -10,7 +10,9 @@ from flowstore.store.base import Commit, DropRow, NewEvent, SnapshotRow, StepRow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
     from flowstore.engine.active import ActiveRun
+    from flowstore.engine.attempt import Attempt
 
 
 @dataclass(slots=True)
@@ -18,6 +20,7 @@ class Done:
     """What the handlers of one event did.
 
     Attributes:
+        executors: the attempt that each of ``statements`` comes from.
         repeats: some of ``events`` may be in the log already.
         ready_at: when to try again the handler that failed, in microseconds since 1970.
         failure: why the run fails when it settles.
@@ -27,6 +30,7 @@ class Done:
     transitions: Sequence[TransitionRow] = ()
     drops: Sequence[DropRow] = ()
     statements: Sequence[tuple[Any, Any]] = ()
+    executors: Sequence[Attempt] = ()
     repeats: bool = False
     ready_at: int | None = None
     completed: bool = False
@@ -77,9 +81,7 @@ def commit_event(
 def _is_drained(run: ActiveRun, position: int, is_routed: Callable[[str], bool]) -> bool:
     if run.loaded != run.head or (run.in_flight and is_routed(PROGRESS)):
         return False
-    return not any(
-        event.position > position and is_routed(event.name) for event in run.pending
-    )
+    return not any(event.position > position and is_routed(event.name) for event in run.pending)
 
 
 def _leading(events: Sequence[NewEvent], is_routed: Callable[[str], bool]) -> int:

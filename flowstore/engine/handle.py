@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowstore.engine.attempt import Attempt, Surroundings, printable
 from flowstore.engine.decide import Done
-from flowstore.errors import FlowstoreError, LeaseLostError, StoreError
+from flowstore.errors import FlowstoreError, LeaseLostError, StatementError, StoreError
 from flowstore.events import ERROR, PROGRESS, WorkflowEvent
 from flowstore.store.base import (
     DEAD,
@@ -48,14 +48,16 @@ async def handle_event(around: Around, run: ActiveRun, stored: StoredEvent) -> D
         _expire(around, run, stored, done)
         return done
     for handler in around.routes.handlers(stored.name):
-        if run.finished and handler.name in run.finished:
+        if (stored.position, handler.name) in run.finished:
             continue
         attempt, error = await _try(around, run, stored, handler)
         if error is None:
             error = _finish(around, run, attempt, done) if attempt is not None else None
         if error is not None:
             run.state.restore()
-            _fail(around, run, stored, handler, attempt, error, done)
+            # An event that could not even be read had no attempt made at it.
+            attempt = attempt or Attempt(around, run, stored, _envelope(stored, run), handler)
+            _fail(around, attempt, stored, error, done)
         if done.ready_at is not None or done.completed:
             break
     if done.completed:
@@ -106,6 +108,7 @@ def _finish(around: Around, run: ActiveRun, attempt: Attempt, done: Done) -> Exc
         done.drops = [*done.drops, *attempt.drops]
     if attempt.statements:
         done.statements = [*done.statements, *attempt.statements]
+        done.executors = [*done.executors, *([attempt] * len(attempt.statements))]
     if attempt.repeats:
         done.repeats = True
     if attempt.completed:
@@ -123,7 +126,7 @@ def _finish(around: Around, run: ActiveRun, attempt: Attempt, done: Done) -> Exc
     return None
 
 
-def _transition(
+def _transition(  # noqa: PLR0917 - a row of the hot path; names for its cells cost time
     around: Around,
     run: ActiveRun,
     attempt: Attempt,
@@ -153,24 +156,16 @@ def _transition(
 
 
 def _fail(
-    around: Around,
-    run: ActiveRun,
-    stored: StoredEvent,
-    handler: Handler,
-    attempt: Attempt | None,
-    error: Exception,
-    done: Done,
+    around: Around, attempt: Attempt, stored: StoredEvent, error: Exception, done: Done
 ) -> None:
-    if attempt is None:
-        # The event itself could not be read: no attempt was made.
-        attempt = Attempt(around, run, stored, _envelope(stored, run), handler)
-    text = printable(str(error) or type(error).__name__)
+    run, handler = attempt.run, attempt.handler
+    text = printable(_told(error))
     seconds = None
     if handler.retry is not None:
         chance = around.clock.random(f"{run.correlation_id}/{stored.position}/{attempt.attempt}")
         seconds = handler.retry.seconds_after(attempt.attempt, error, chance)
     outcome = DEAD if seconds is None else RETRIED
-    trace = printable("".join(traceback.format_exception(error)))
+    trace = printable(_trace(error))
     row = _transition(around, run, attempt, outcome, done, None, text, trace)
     done.transitions = (*done.transitions, row)
     if around.hooks:
@@ -190,11 +185,41 @@ def _fail(
         )
         done.ready_at = around.clock.now() + int(seconds * 1_000_000)
         return
-    logger.error("%s of run %r failed: %s", where, run.correlation_id, text, exc_info=error)
+    logger.error("%s of run %r failed: %s", where, run.correlation_id, text)
+    logger.debug("%s", trace)
     if stored.name != ERROR:
         done.events = [*done.events, _error_event(around, stored, handler, error, text)]
     if stored.name == ERROR or not around.routes.handles_failures(ERROR):
         done.failure = done.failure or f"{where} failed: {text}"
+
+
+def fail_statement(around: Around, stored: StoredEvent, done: Done, error: StatementError) -> Done:
+    """Decide what to record when a handler's own SQL has refused the commit.
+
+    Nothing of the event has been committed. The failure is that handler's; the event stays
+    pending, so that its other handlers are called again.
+    """
+    attempt = done.executors[error.ordinal]
+    failed = Done()
+    _fail(around, attempt, stored, error, failed)
+    if failed.ready_at is None:
+        failed.ready_at = around.clock.now()
+    return failed
+
+
+def _told(error: Exception) -> str:
+    """Return what an exception says; some cannot even say that."""
+    try:
+        return str(error) or type(error).__name__
+    except Exception:  # noqa: BLE001 - the user's __str__ is the user's code
+        return f"{type(error).__name__} (its message cannot be shown)"
+
+
+def _trace(error: Exception) -> str:
+    try:
+        return "".join(traceback.format_exception(error))
+    except Exception:  # noqa: BLE001 - it calls the user's __str__ too
+        return "".join(traceback.format_tb(error.__traceback__)) + _told(error)
 
 
 def _error_event(

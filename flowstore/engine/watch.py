@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from flowstore.errors import RunNotFoundError
 from flowstore.store.base import SETTLED
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Generator, Iterable
+
     from flowstore.store.base import Reader, StoredEvent
 
 _PAGE = 500
@@ -130,6 +133,7 @@ class Waiter(Watcher):
         """Return true when the run has settled.
 
         Args:
+            reader: where to look when the run is handled elsewhere.
             worker_id: give up, returning false, when another worker has the run.
         """
         while self._settled_head is None:
@@ -145,3 +149,58 @@ class Waiter(Watcher):
             else:
                 await self._sleep()
         return True
+
+
+AnyWatcher = TypeVar("AnyWatcher", bound=Watcher)
+
+
+class Watchers:
+    """Who watches which run."""
+
+    def __init__(self) -> None:
+        self._by_name: dict[str, list[Watcher]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._by_name)
+
+    @contextlib.contextmanager
+    def add(self, watcher: AnyWatcher) -> Generator[AnyWatcher]:
+        """Feed a watcher for as long as the block lasts."""
+        name = watcher.correlation_id
+        self._by_name.setdefault(name, []).append(watcher)
+        try:
+            yield watcher
+        finally:
+            watchers = self._by_name[name]
+            watchers.remove(watcher)
+            if not watchers:
+                del self._by_name[name]
+
+    def feed(self, name: str, events: Iterable[StoredEvent]) -> None:
+        """Show events that have just been appended."""
+        watchers = self._by_name.get(name)
+        if watchers:
+            for event in events:
+                for watcher in watchers:
+                    watcher.feed(event)
+
+    def settle(self, name: str, head: int) -> None:
+        """Say that a run has settled."""
+        for watcher in self._by_name.get(name, ()):
+            watcher.settle(head)
+
+    def fail(self, name: str, error: BaseException) -> None:
+        """Say that a run cannot go on here."""
+        for watcher in self._by_name.get(name, ()):
+            watcher.fail(error)
+
+    def look(self, name: str) -> None:
+        """Have those who watch a run look in the store."""
+        for watcher in self._by_name.get(name, ()):
+            watcher.look()
+
+    def look_beyond(self, active: Collection[str]) -> None:
+        """Have everyone look whose run is not handled here."""
+        for name in self._by_name:
+            if name not in active:
+                self.look(name)

@@ -219,6 +219,8 @@ class Claim:
         limit: how many runs at most.
         names: correlation ids; None for any pending run.
         cached: ``state_version`` by correlation id, of states that the worker still has.
+        orphans: epochs by correlation id, of leases that the worker holds for runs that it
+            does not handle; only these may be granted to their own owner again.
     """
 
     workflow: str
@@ -227,6 +229,7 @@ class Claim:
     limit: int
     names: Sequence[str] | None = None
     cached: dict[str, int] = field(default_factory=dict[str, int])
+    orphans: dict[str, int] = field(default_factory=dict[str, int])
 
 
 @dataclass(slots=True)

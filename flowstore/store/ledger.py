@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from flowstore.codec import same_content
+from flowstore.codec import refuse_engine_id, same_content
 from flowstore.errors import EventConflictError, LeaseLostError, RunNotFoundError
 from flowstore.events import PROGRESS
 from flowstore.store import base
@@ -61,7 +61,7 @@ class Lookup(Protocol):
         """Return what a worker needs to go on with this run."""
         ...
 
-    def has_lost_lease(self, owner: str, now: int) -> bool:
+    def has_lost_lease(self, owner: str) -> bool:
         """Tell whether this worker is dead, or silent beyond its lease."""
         ...
 
@@ -105,12 +105,15 @@ class Ledger:
         run = lookup.run(operation.correlation_id)
         event = operation.event
         if run is None:
+            if operation.chosen_id:
+                refuse_engine_id(event.id)
             run = lookup.add_run(operation.correlation_id, operation.workflow, operation.now)
             self.new_runs.append(run)
         elif operation.chosen_id:
             original = lookup.event(run.id, event.id)
             if original is not None:
                 return self._repeat(run, operation, original)
+            refuse_engine_id(event.id)
         if event.expires_at is not None and event.expires_at <= operation.now:
             return self._refuse(run, operation, base.EXPIRED, "the event had expired when sent")
         if run.status in base.CLOSED:
@@ -130,9 +133,7 @@ class Ledger:
         granted = None
         if operation.claim_for is not None and self._may_grant(run, operation):
             granted = self._grant_after_append(run, operation, row)
-        return Appended(
-            "accepted", position, run.id, run.status, run.owner, None, row, granted
-        )
+        return Appended("accepted", position, run.id, run.status, run.owner, None, row, granted)
 
     def _repeat(self, run: RunRow, operation: Append, original: StoredEvent) -> Appended:
         event = operation.event
@@ -146,9 +147,7 @@ class Ledger:
             )
         detail = f"position {original.position} has this id"
         self._drop(run, event, base.DUPLICATE, detail, operation.now)
-        return Appended(
-            "duplicate", original.position, run.id, run.status, run.owner, detail
-        )
+        return Appended("duplicate", original.position, run.id, run.status, run.owner, detail)
 
     def _refuse(self, run: RunRow, operation: Append, reason: str, detail: str) -> Appended:
         self._drop(run, operation.event, reason, detail, operation.now)
@@ -157,9 +156,7 @@ class Ledger:
     def _drop(
         self, run: RunRow, event: NewEvent | StoredEvent, reason: str, detail: str, now: int
     ) -> None:
-        self.drops.append(
-            DropRow(run.id, event.id, event.name, None, None, reason, detail, now)
-        )
+        self.drops.append(DropRow(run.id, event.id, event.name, None, None, reason, detail, now))
 
     # --- leases ----------------------------------------------------------------------
 
@@ -169,10 +166,7 @@ class Ledger:
             and (run.ready_at is None or run.ready_at <= operation.now)
             and (
                 run.owner is None
-                or (
-                    run.owner != operation.claim_for
-                    and self._lookup.has_lost_lease(run.owner, operation.now)
-                )
+                or (run.owner != operation.claim_for and self._lookup.has_lost_lease(run.owner))
             )
         )
 
@@ -225,10 +219,10 @@ class Ledger:
             run.reason = operation.reason
         if operation.close:
             run.result = operation.result
-        elif operation.ready_at is not None:
-            self._let_go(run, "running", operation.ready_at)
         elif cursor == run.head:
             self._let_go(run, operation.status, None)
+        elif operation.ready_at is not None:
+            self._let_go(run, "running", operation.ready_at)
         else:
             self.moved[run.id] = run
         return Committed(run.status, run.head, cursor, appended)
@@ -248,6 +242,8 @@ class Ledger:
             row = StoredEvent(run.id, run.head, *event)
             appended.append(row)
             self.events.append(row)
+            if operation.repeats:
+                self.chosen[run.id, event.id] = row
             if ordinal < operation.if_last:
                 passed += 1
         return appended, passed
@@ -270,6 +266,12 @@ class Ledger:
         run.owner = None
         run.ready_at = ready_at
         self.changed[run.id] = run
+
+    def note_lost_lease(self, run: RunRow, epoch: int, now: int) -> None:
+        """Record that a worker has found out that a run is no longer its own (G7)."""
+        detail = f"the lease of epoch {epoch} has ended: the run is at epoch {run.epoch}"
+        position = run.cursor + 1
+        self.drops.append(DropRow(run.id, None, None, position, None, base.LEASE_LOST, detail, now))
 
     def _lose(self, run: RunRow, operation: Commit) -> None:
         holder = run.owner or "no one"

@@ -12,9 +12,10 @@ import contextlib
 import fcntl
 import os
 import weakref
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
     from types import TracebackType
 
@@ -36,6 +37,7 @@ class FileLock:
         """Wait for the lock; raises OSError if its file cannot be opened."""
         if self._descriptor < 0:
             self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, _MODE)
+            os.register_at_fork(after_in_child=_AtFork(self))
         fcntl.flock(self._descriptor, fcntl.LOCK_EX)
 
     def release(self) -> None:
@@ -43,12 +45,12 @@ class FileLock:
         fcntl.flock(self._descriptor, fcntl.LOCK_UN)
 
     def close(self) -> None:
-        """Close the file, which releases the lock too."""
+        """Close the file, which releases the lock unless another process shares it."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
 
-    def __enter__(self) -> FileLock:
+    def __enter__(self) -> Self:
         self.acquire()
         return self
 
@@ -68,36 +70,39 @@ class Presence:
         self._path = presence_path(database, worker_id)
         self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, _MODE)
         fcntl.flock(self._descriptor, fcntl.LOCK_EX)
-        # A forked child shares the lock and could outlive its parent with it.
-        os.register_at_fork(after_in_child=_closer(weakref.ref(self)))
+        os.register_at_fork(after_in_child=_AtFork(self))
 
-    def forget(self) -> None:
-        """Close the file without releasing the lock, in a forked child."""
+    def close(self) -> None:
+        """Close the file, which releases the lock unless another process shares it."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+    def outlive(self, stop: Callable[[], None]) -> None:
+        """Stop the writer first, then end: as long as it writes, its worker lives."""
+        stop()
+        self.end()
 
     def end(self) -> None:
         """Remove the file: this worker owns nothing any more."""
         if self._descriptor >= 0:
             self._path.unlink(missing_ok=True)
-            self.forget()
-
-
-def _closer(reference: weakref.ref[Presence]) -> _AtFork:
-    return _AtFork(reference)
+            self.close()
 
 
 class _AtFork:
-    """Called in every forked child; keeps nothing alive."""
+    """Closes a lock in every forked child, which would share it and could outlive its parent.
 
-    def __init__(self, reference: weakref.ref[Presence]) -> None:
-        self._reference = reference
+    Keeps nothing alive; the interpreter keeps this small object for good.
+    """
+
+    def __init__(self, lock: FileLock | Presence) -> None:
+        self._lock = weakref.ref(lock)
 
     def __call__(self) -> None:
-        presence = self._reference()
-        if presence is not None:
-            presence.forget()
+        lock = self._lock()
+        if lock is not None:
+            lock.close()
 
 
 def presence_path(database: Path, worker_id: str) -> Path:

@@ -6,54 +6,58 @@ decide in memory (`Ledger`), write the rows in bulk, commit.
 
 from __future__ import annotations
 
-import os
+import contextlib
 import sqlite3
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import create_engine
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.pool import StaticPool
-
 from flowstore.errors import FlowstoreError, StatementError, StoreError
 from flowstore.store import base, statements
-from flowstore.store.base import Loaded, RunRow, StoredEvent, TransitionRow
+from flowstore.store.execute import RolledBackError, UserStatements
 from flowstore.store.failures import translate
+from flowstore.store.leases import LEASE_SECONDS, Leases
 from flowstore.store.ledger import Ledger
-from flowstore.store.lock import is_alive
+from flowstore.store.rows import Rows
+from flowstore.store.url import MEMORY
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
-    from sqlalchemy import Connection
-
+    from flowstore.store.base import RunRow
     from flowstore.store.lock import FileLock
-
-_CACHED_RUNS = 8192
-_PAGE = 256
-"""Events read at a time for one run."""
 
 Outcome = tuple[Any, BaseException | None]
 
 
 class Session:
-    """The write connection with the runs it has in memory. Implements `ledger.Lookup`."""
+    """The write connection, and the batches that go through it.
 
-    def __init__(self, connection: sqlite3.Connection, path: Path | None, turn: FileLock | None):
-        self._connection = connection
-        self._path = path
-        self._turn = turn
-        self._sql = statements.build()
-        self._by_name: dict[str, RunRow] = {}
-        self._by_id: dict[int, RunRow] = {}
-        self._next_run_id = 0
-        self._version = -1
-        self._ledger = Ledger(self)
-        self._alchemy: Connection | None = None
+    Args:
+        connection: open, with no implicit transactions; of this thread from now on.
+        path: the database; None in memory.
+        turn: the lock that writers take in turn; None in memory.
+        lease_seconds: how long a worker that says nothing keeps its runs.
+    """
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        path: Path | None,
+        turn: FileLock | None,
+        lease_seconds: float = LEASE_SECONDS,
+    ) -> None:
+        self.leases = Leases(connection, path, lease_seconds)
         self.unheard = False
         """Another connection has written and the listeners do not know yet."""
-        self.lease = 0
-        """Microseconds that a silent worker keeps its runs."""
+        self._connection = connection
+        self._where = MEMORY if path is None else str(path)
+        self._turn = turn
+        self._sql = statements.build()
+        self._rows = Rows(connection, self._sql, self.leases)
+        self._ledger = Ledger(self._rows)
+        self._rows.ledger = self._ledger
+        self._rows.flush = self._flush
+        self._user_statements = UserStatements(connection)
+        self._version = -1
 
     # --- a batch ---------------------------------------------------------------------
 
@@ -63,17 +67,18 @@ class Session:
             return self._transact(operations)
         except StoreError as error:
             return [(None, error)] * len(operations)
-        except sqlite3.Error as error:
+        except RolledBackError as error:
+            if len(operations) == 1:
+                return [(None, error.__cause__)]
+        except sqlite3.IntegrityError as error:
             if len(operations) == 1:
                 return [(None, translate(error, self._where))]
-        # A row clashed with the database: find whose it is by going one by one.
+        # One of them spoiled it for all: find which by going one by one.
         return [outcome for each in operations for outcome in self.carry_out([each])]
 
-    @property
-    def _where(self) -> str:
-        return ":memory:" if self._path is None else str(self._path)
-
     def _transact(self, operations: list[base.Operation]) -> list[Outcome]:
+        if any(isinstance(each, base.Commit) and each.statements for each in operations):
+            self._user_statements.connect()
         self._begin()
         try:
             outcomes = [self._apply(operation) for operation in operations]
@@ -81,7 +86,7 @@ class Session:
             self._connection.execute("COMMIT")
         except BaseException as error:
             self._abandon()
-            if isinstance(error, sqlite3.IntegrityError):
+            if isinstance(error, (sqlite3.IntegrityError, RolledBackError)):
                 raise
             if isinstance(error, sqlite3.Error):
                 raise translate(error, self._where) from error
@@ -97,7 +102,7 @@ class Session:
                 self._turn.acquire()
             self._connection.execute("BEGIN IMMEDIATE")
             if self.has_news():
-                self.forget()
+                self._rows.forget()
         except (sqlite3.Error, OSError) as error:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
@@ -107,7 +112,7 @@ class Session:
 
     def _abandon(self) -> None:
         self._ledger.clear()
-        self.forget()
+        self._rows.forget()
         if self._connection.in_transaction:
             self._connection.execute("ROLLBACK")
 
@@ -127,7 +132,7 @@ class Session:
         if isinstance(operation, base.Claim):
             return self._claim(operation)
         if isinstance(operation, base.Load):
-            return self._events_after(operation.run_id, operation.after, operation.limit)
+            return self._rows.events_after(operation.run_id, operation.after, operation.limit)
         if isinstance(operation, base.Close):
             return self._ledger.close(operation)
         if isinstance(operation, base.Survey):
@@ -175,35 +180,15 @@ class Session:
         try:
             result = self._ledger.commit(operation)
             self._flush()
-            for statement, parameters in operation.statements:
-                self._execute(statement, parameters)
+            self._user_statements.run(operation.statements)
         except StatementError:
             self._ledger.clear()
-            self.forget()
+            self._rows.forget()
             execute("ROLLBACK TO flowstore_statements")
-            raise
-        finally:
             execute("RELEASE flowstore_statements")
+            raise
+        execute("RELEASE flowstore_statements")
         return result
-
-    def _execute(self, statement: Any, parameters: Any) -> None:
-        if self._alchemy is None:
-            engine = create_engine(
-                "sqlite://",
-                creator=lambda: self._connection,
-                poolclass=StaticPool,
-                pool_reset_on_return=None,
-                isolation_level="AUTOCOMMIT",
-            )
-            self._alchemy = engine.connect()
-        try:
-            self._alchemy.execute(statement, parameters)
-        except (SQLAlchemyError, sqlite3.Error) as error:
-            cause = getattr(error, "orig", None) or error
-            raise StatementError(
-                f"a statement given to ctx.execute failed, so nothing of its handler was "
-                f"committed: {cause}"
-            ) from error
 
     # --- claims, surveys, leases -----------------------------------------------------
 
@@ -215,7 +200,7 @@ class Session:
         for name in candidates:
             if len(grants) >= operation.limit:
                 break
-            run = self.run(name)
+            run = self._rows.run(name)
             if run is None or not self._is_claimable(run, operation):
                 continue
             cached = operation.cached.get(name, -1)
@@ -224,16 +209,16 @@ class Session:
 
     def _pending(self, operation: base.Claim) -> list[str]:
         rows = self._connection.execute(
-            "SELECT correlation_id, owner FROM run WHERE status = 'running' AND workflow = ? "
-            "AND (ready_at IS NULL OR ready_at <= ?) ORDER BY id",
+            "SELECT correlation_id, owner, epoch FROM run WHERE status = 'running' "
+            "AND workflow = ? AND (ready_at IS NULL OR ready_at <= ?) ORDER BY id",
             (operation.workflow, operation.now),
         )
-        dead: dict[str | None, bool] = {None: True, operation.owner: False}
+        free: dict[str | None, bool] = {None: True, operation.owner: False}
         found: list[str] = []
-        for name, owner in rows:
-            if owner not in dead:
-                dead[owner] = self.has_lost_lease(owner, operation.now)
-            if dead[owner]:
+        for name, owner, epoch in rows:
+            if owner not in free:
+                free[owner] = self.leases.is_lost(owner)
+            if free[owner] or operation.orphans.get(name) == epoch:
                 found.append(name)
                 if len(found) >= operation.limit:
                     break
@@ -246,8 +231,11 @@ class Session:
             and (run.ready_at is None or run.ready_at <= operation.now)
             and (
                 run.owner is None
-                or run.owner == operation.owner
-                or self.has_lost_lease(run.owner, operation.now)
+                or (
+                    operation.orphans.get(run.correlation_id) == run.epoch
+                    if run.owner == operation.owner
+                    else self.leases.is_lost(run.owner)
+                )
             )
         )
 
@@ -255,9 +243,11 @@ class Session:
         self._flush()
         seen = base.Surveyed()
         for run_id, epoch in operation.epochs.items():
-            run = self.run_by_id(run_id)
+            run = self._rows.run_by_id(run_id)
             if run is None or run.epoch > epoch:
                 seen.lost.append(run_id)
+            if run is not None and run.epoch > epoch:
+                self._ledger.note_lost_lease(run, epoch, operation.now)
         probe = base.Claim(operation.workflow, operation.owner, operation.now, 1)
         seen.pending = bool(self._pending(probe))
         (seen.due,) = self._connection.execute(
@@ -272,37 +262,12 @@ class Session:
         self._connection.execute(
             "UPDATE run SET owner = NULL, epoch = epoch + 1 WHERE owner = ?", (operation.owner,)
         )
-        self.forget()
+        self._rows.forget()
 
-    def has_lost_lease(self, owner: str, now: int) -> bool:
-        """Tell whether this worker is dead, or silent beyond its lease (G8, G9)."""
-        if self._path is None or not is_alive(self._path, owner):
-            return True
-        row = self._connection.execute("SELECT lease FROM worker WHERE id = ?", (owner,)).fetchone()
-        return row is None or row[0] < now
-
-    def register(self, worker_id: str, now: int) -> None:
-        """Record this process as a worker, and forget those that are gone."""
-        self._connection.execute("BEGIN IMMEDIATE")
-        try:
-            for (other,) in self._connection.execute("SELECT id FROM worker").fetchall():
-                if self._path is not None and not is_alive(self._path, other):
-                    self._connection.execute("DELETE FROM worker WHERE id = ?", (other,))
-            self._connection.execute(
-                "INSERT OR REPLACE INTO worker (id, host, pid, started_at, lease) "
-                "VALUES (?, ?, ?, ?, ?)",
-                (worker_id, os.uname().nodename, os.getpid(), now, now + self.lease),
-            )
-            self._connection.execute("COMMIT")
-        except sqlite3.Error:
-            self._connection.execute("ROLLBACK")
-            raise
-
-    def renew(self, worker_id: str, now: int) -> None:
-        """Say that this worker is still at work."""
-        self._connection.execute(
-            "UPDATE worker SET lease = ? WHERE id = ?", (now + self.lease, worker_id)
-        )
+    def look_around(self) -> None:
+        """Between batches: see whether the runs in memory are still what the file has."""
+        if self.has_news():
+            self._rows.forget()
 
     def has_news(self) -> bool:
         """Tell whether another connection has committed since this was last asked."""
@@ -313,128 +278,18 @@ class Session:
         self.unheard = True
         return True
 
-    def forget(self) -> None:
-        """Forget the runs in memory: they are no longer known to be what the file has."""
-        self._by_name.clear()
-        self._by_id.clear()
-        self._next_run_id = 0
-
-    # --- ledger.Lookup -----------------------------------------------------------------
-
-    def run(self, correlation_id: str) -> RunRow | None:
-        """Return the run, from memory or from the file."""
-        run = self._by_name.get(correlation_id)
-        return run or self._read_run(self._sql.run_by_name, correlation_id)
-
-    def run_by_id(self, run_id: int) -> RunRow | None:
-        """Return the run, from memory or from the file."""
-        run = self._by_id.get(run_id)
-        return run or self._read_run(self._sql.run_by_id, run_id)
-
-    def _read_run(self, sql: str, key: str | int) -> RunRow | None:
-        row = self._connection.execute(sql, (key,)).fetchone()
-        if row is None:
-            return None
-        run = RunRow(*row)
-        self._keep(run)
-        return run
-
-    def _keep(self, run: RunRow) -> None:
-        if len(self._by_id) >= _CACHED_RUNS:
-            self._flush()
-            self._by_name.clear()
-            self._by_id.clear()
-        self._by_name[run.correlation_id] = run
-        self._by_id[run.id] = run
-
-    def add_run(self, correlation_id: str, workflow: str, now: int) -> RunRow:
-        """Make a run with the next id; the write lock makes that safe."""
-        if self._next_run_id == 0:
-            (last,) = self._connection.execute("SELECT coalesce(max(id), 0) FROM run").fetchone()
-            self._next_run_id = last + 1
-        run = RunRow(
-            self._next_run_id,
-            correlation_id,
-            workflow,
-            "idle",
-            0,
-            0,
-            0,
-            0,
-            None,
-            None,
-            None,
-            None,
-            None,
-            now,
-            now,
-        )
-        self._next_run_id += 1
-        self._keep(run)
-        return run
-
-    def event(self, run_id: int, event_id: str) -> StoredEvent | None:
-        """Return the event with this id."""
-        fresh = self._ledger.chosen.get((run_id, event_id))
-        if fresh is not None:
-            return fresh
-        row = self._connection.execute(self._sql.event_by_id, (run_id, event_id)).fetchone()
-        return None if row is None else StoredEvent(*row)
-
-    def names_between(self, run_id: int, after: int, until: int) -> list[tuple[int, str, str]]:
-        """Return position, id and name of events."""
-        self._flush()
-        return self._connection.execute(
-            self._sql.names_between, (run_id, after, until)
-        ).fetchall()
-
-    def load(self, run: RunRow, cached_version: int) -> Loaded:
-        """Read what a worker needs to go on with the run."""
-        self._flush()
-        execute, sql = self._connection.execute, self._sql
-        loaded = Loaded(
-            events=self._events_after(run.id, run.cursor, _PAGE),
-            transitions=[
-                TransitionRow(*row)
-                for row in execute(sql.transitions_after, (run.id, run.cursor))
-            ],
-            steps=[base.StepRow(*row) for row in execute(sql.steps_after, (run.id, run.cursor))],
-        )
-        if run.state_version == cached_version:
-            loaded.state_is_cached = True
-        elif run.state_version:
-            row = execute(sql.last_snapshot, (run.id, 1, 0)).fetchone()
-            after, loaded.state = row or (0, None)
-            loaded.changes = [change for (change,) in execute(sql.changes_after, (run.id, after))]
-        return loaded
-
-    def _events_after(self, run_id: int, after: int, limit: int) -> list[StoredEvent]:
-        self._flush()
-        rows = self._connection.execute(self._sql.events_after, (run_id, after, limit, 0))
-        return [StoredEvent(*row) for row in rows]
-
     # --- the end ---------------------------------------------------------------------
 
     def close(self, worker_id: str | None) -> None:
         """Sign off and close the connection, which folds the WAL into the file."""
         if worker_id is not None:
-            self._attempt(lambda: self._sign_off(worker_id))
-        if self._alchemy is not None:
-            self._alchemy.detach()
+            # A row left behind is removed by the next worker.
+            with contextlib.suppress(sqlite3.Error):
+                self.leases.end(worker_id)
+        self._user_statements.close()
         self._connection.close()
         if self._turn is not None:
             self._turn.close()
-
-    def _sign_off(self, worker_id: str) -> None:
-        self._connection.execute("DELETE FROM worker WHERE id = ?", (worker_id,))
-
-    def _attempt(self, action: Callable[[], None]) -> None:
-        try:
-            action()
-        except sqlite3.Error:
-            # A row left behind is removed by the next worker; the file is closed either way.
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
 
 
 def _run_values(run: RunRow) -> tuple[Any, ...]:

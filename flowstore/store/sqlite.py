@@ -6,46 +6,43 @@ import asyncio
 import os
 import sqlite3
 import weakref
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from flowstore.errors import StoreError, StoreUnavailableError
 from flowstore.store import migrate
 from flowstore.store.failures import translate
+from flowstore.store.leases import LEASE_SECONDS
 from flowstore.store.lock import FileLock, Presence
 from flowstore.store.readonly import open_queries
 from flowstore.store.session import Session
+from flowstore.store.url import MEMORY
 from flowstore.store.writer import Call, Listener, Order, Writer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from flowstore.clock import Clock
-    from flowstore.store.base import Operation
+    from flowstore.store.base import Operation, Reader
     from flowstore.store.url import StoreUrl
 
 CHECKPOINT_PAGES = 400
 """Pages in the WAL before it is folded into the file: 1.6 MB, where SQLite's default is 4 MB."""
 
-LEASE_SECONDS = 30.0
-"""How long a worker that lives but says nothing keeps its runs."""
-
 
 class SQLiteStore:
     """Runs in an SQLite file. Implements `flowstore.store.base.Store`."""
 
-    def __init__(self, url: StoreUrl, clock: Clock) -> None:
+    def __init__(self, url: StoreUrl, lease_seconds: float = LEASE_SECONDS) -> None:
         self.url = url
         self.worker_id = uuid4().hex
-        self.reader = open_queries(url)
-        self._clock = clock
+        self.reader: Reader = open_queries(url)
         self._presence: Presence | None = None
         self._process = os.getpid()
         self._outbox: list[Order | Call] = []
         self._outbox_loop: asyncio.AbstractEventLoop | None = None
-        self._writer = Writer(_Opener(url))
-        self._writer.renew_seconds = LEASE_SECONDS / 3
+        self._writer = Writer(_Opener(url, lease_seconds), lease_seconds / 3)
         self._at_exit = weakref.finalize(self, self._writer.stop)
 
     def submit(
@@ -97,7 +94,7 @@ class SQLiteStore:
 
     async def open(self) -> None:
         """Open the database now, so that what is wrong with it shows here."""
-        await self._call(lambda session: None)
+        await self._call(lambda _: None)
 
     async def become_worker(self) -> None:
         """Show a sign of life, before the first lease is taken."""
@@ -112,11 +109,10 @@ class SQLiteStore:
             raise StoreUnavailableError(
                 f"{self.url.path}: no file can be made beside the database: {error.strerror}"
             ) from error
-        now = self._clock.now()
-        await self._call(lambda session: session.register(self.worker_id, now))
+        await self._call(lambda session: session.leases.register(self.worker_id))
         self._writer.worker_id = self.worker_id
         self._at_exit.detach()
-        self._at_exit = weakref.finalize(self, _end, self._writer, self._presence)
+        self._at_exit = weakref.finalize(self, partial(self._presence.outlive, self._writer.stop))
 
     def resign(self) -> None:
         """End this worker: its runs are anyone's; the next lease is taken under a new id."""
@@ -130,11 +126,6 @@ class SQLiteStore:
         """Finish what is queued and close every connection."""
         self._send_out()
         await asyncio.get_running_loop().run_in_executor(None, self._at_exit)
-
-
-def _end(writer: Writer, presence: Presence) -> None:
-    writer.stop()
-    presence.end()
 
 
 def _future() -> tuple[asyncio.Future[Any], Callable[[Any, BaseException | None], None]]:
@@ -154,15 +145,14 @@ def _future() -> tuple[asyncio.Future[Any], Callable[[Any, BaseException | None]
 class _Opener:
     """Opens a session on the writer's thread; holds no reference to the store."""
 
-    def __init__(self, url: StoreUrl) -> None:
+    def __init__(self, url: StoreUrl, lease_seconds: float) -> None:
         self._url = url
+        self._lease_seconds = lease_seconds
 
     def __call__(self) -> Session:
         path = self._url.path
         turn = None if path is None else FileLock(_turn_path(path))
-        session = Session(open_writer(self._url), path, turn)
-        session.lease = int(LEASE_SECONDS * 1_000_000)
-        return session
+        return Session(open_writer(self._url), path, turn, self._lease_seconds)
 
 
 def _turn_path(path: Path) -> Path:
@@ -178,21 +168,25 @@ def open_writer(url: StoreUrl) -> sqlite3.Connection:
         SchemaError: the schema is newer than this flowstore, or not flowstore's.
     """
     path = url.path
-    if path is None:
-        connection = _connect(url.memory_uri, url)
-        migrate.prepare(connection, None)
-        return connection
     try:
+        if path is None:
+            return _prepared(url, url.memory_uri)
         with FileLock(_turn_path(path)):
-            connection = _connect(path.absolute().as_uri(), url)
-            try:
-                connection.execute("PRAGMA journal_mode=WAL").fetchone()
-                migrate.prepare(connection, path)
-            except BaseException:
-                connection.close()
-                raise
+            return _prepared(url, path.absolute().as_uri())
     except (sqlite3.Error, OSError) as error:
-        raise translate(error, str(path)) from error
+        raise translate(error, MEMORY if path is None else str(path)) from error
+
+
+def _prepared(url: StoreUrl, uri: str) -> sqlite3.Connection:
+    connection = _connect(uri, url)
+    try:
+        migrate.prepare(connection, url.path)
+        if url.path is not None:
+            # Not before it is known to be ours: this changes the file.
+            connection.execute("PRAGMA journal_mode=WAL").fetchone()
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
@@ -209,5 +203,3 @@ def _connect(uri: str, url: StoreUrl) -> sqlite3.Connection:
     connection.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
     connection.execute("PRAGMA foreign_keys=OFF")
     return connection
-
-

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy import BindParameter, bindparam, insert, select, update
 from sqlalchemy.dialects import sqlite
 
 from flowstore.store import schema
@@ -83,7 +83,8 @@ RUN_COLUMNS: tuple[str, ...] = tuple(RunRow.__dataclass_fields__)
 def _selects() -> dict[str, Any]:
     run, event = schema.run, schema.event
     transition, snapshot, step = schema.transition, schema.snapshot, schema.step
-    key, after = bindparam("key"), bindparam("after")
+    key: BindParameter[Any] = bindparam("key")
+    after: BindParameter[Any] = bindparam("after")
     whole_event = [event.c[name] for name in StoredEvent._fields]
     of_run = event.c.run_id == key
     return {

@@ -6,21 +6,26 @@ and a lone commit waits for nothing.
 
 from __future__ import annotations
 
+import logging
 import queue
+import sqlite3
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flowstore.errors import StoreClosedError
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from flowstore.store.base import Operation
-    from flowstore.store.session import Session
+    from flowstore.store.session import Outcome, Session
 
     Deliver = Callable[[Any, BaseException | None], None]
+
+logger = logging.getLogger("flowstore")
 
 NOTICE_SECONDS = 0.02
 """How often other processes' commits are looked for while someone listens (bar: 50 ms)."""
@@ -57,7 +62,7 @@ class Listener(NamedTuple):
 class Writer:
     """A queue and the daemon thread that empties it."""
 
-    def __init__(self, open_session: Callable[[], Session]) -> None:
+    def __init__(self, open_session: Callable[[], Session], renew_seconds: float) -> None:
         self._open_session = open_session
         self._queue: queue.SimpleQueue[list[Order | Call] | None] = queue.SimpleQueue()
         self._listeners: list[Listener] = []
@@ -65,7 +70,7 @@ class Writer:
         self._start = threading.Lock()
         self._closed = False
         self.worker_id: str | None = None
-        self.renew_seconds = 0.0
+        self.renew_seconds = renew_seconds
 
     def put(self, orders: list[Order | Call]) -> None:
         """Queue orders; the thread is started by the first."""
@@ -115,18 +120,23 @@ class Writer:
                 continue
             if orders:
                 _work(session, orders)
-            elif session.has_news():
-                session.forget()
+            else:
+                _attempt(session.look_around)
             if session.unheard:
                 session.unheard = False
                 self._tell()
-            now = time.monotonic()
-            if self.worker_id is not None and now >= renew_at:
-                if renew_at:
-                    _renew(session, self.worker_id)
-                renew_at = now + self.renew_seconds
+            renew_at = self._renew(session, renew_at)
         if session is not None:
-            session.close(self.worker_id)
+            _attempt(partial(session.close, self.worker_id))
+
+    def _renew(self, session: Session, renew_at: float) -> float:
+        """Say that the worker lives when it is time; return when it is time again."""
+        now = time.monotonic()
+        if self.worker_id is None or now < renew_at:
+            return renew_at
+        if renew_at:
+            _attempt(partial(session.leases.renew, self.worker_id))
+        return now + self.renew_seconds
 
     def _gather(self, session: Session | None) -> list[Order | Call] | None:
         """Wait for orders and take all there are; [] after a pause, None at the end."""
@@ -159,6 +169,14 @@ class Writer:
             _call(listener.loop, listener.heard)
 
 
+def _attempt(action: Callable[[], object]) -> None:
+    """Do what no one waits for; if it fails the thread must live on for those who do."""
+    try:
+        action()
+    except (sqlite3.Error, OSError) as error:
+        logger.warning("the store could not be kept up: %s", error)
+
+
 def _work(session: Session, orders: list[Order | Call]) -> None:
     """Carry out orders: neighbouring operations as one transaction, calls by themselves."""
     batch: list[Order] = []
@@ -168,6 +186,7 @@ def _work(session: Session, orders: list[Order | Call]) -> None:
             continue
         _carry_out(session, batch)
         batch = []
+        outcome: Outcome
         try:
             outcome = (order.action(session), None)
         except BaseException as error:  # noqa: BLE001 - it is delivered to the one who waits
@@ -179,6 +198,7 @@ def _work(session: Session, orders: list[Order | Call]) -> None:
 def _carry_out(session: Session, batch: list[Order]) -> None:
     if not batch:
         return
+    outcomes: list[Outcome]
     try:
         outcomes = session.carry_out([order.operation for order in batch])
     except BaseException as error:  # noqa: BLE001 - it is delivered to everyone who waits
@@ -186,9 +206,7 @@ def _carry_out(session: Session, batch: list[Order]) -> None:
     _deliver(batch, outcomes)
 
 
-def _deliver(
-    orders: list[Order] | list[Order | Call], outcomes: list[tuple[Any, BaseException | None]]
-) -> None:
+def _deliver(orders: Sequence[Order | Call], outcomes: Sequence[Outcome]) -> None:
     """Hand results over, in order, with one wake-up for each event loop."""
     by_loop: dict[asyncio.AbstractEventLoop, list[tuple[Deliver, Any, Any]]] = {}
     for order, (result, error) in zip(orders, outcomes, strict=True):
@@ -208,7 +226,3 @@ def _call(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *argum
     except RuntimeError:
         # The loop has been closed: no one waits for this result any more.
         return
-
-
-def _renew(session: Session, worker_id: str) -> None:
-    session.renew(worker_id, time.time_ns() // 1000)

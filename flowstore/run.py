@@ -1,0 +1,187 @@
+"""`Run`: a run, seen from outside."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from flowstore.clock import to_microseconds
+from flowstore.engine import Waiter, Watcher
+from flowstore.errors import InvalidValueError, WaitTimeoutError
+from flowstore.events import Receipt, WorkflowEvent
+from flowstore.state import State
+from flowstore.store.base import SETTLED, Append, Close
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from datetime import datetime
+
+    from flowstore.runtime import Runtime
+    from flowstore.store.base import Appended, RunRecord
+
+_PAGE = 500
+
+
+class Run:
+    """A run, seen from outside; made by `WorkflowManager.run`."""
+
+    def __init__(self, runtime: Runtime, correlation_id: str) -> None:
+        self._runtime = runtime
+        self.correlation_id = correlation_id
+
+    def __repr__(self) -> str:
+        return f"<Run {self.correlation_id!r}>"
+
+    async def send(
+        self, event: object, *, id: str | None = None, expires_at: datetime | None = None
+    ) -> Receipt:
+        """Append an event to this run; see `WorkflowManager.send`."""
+        runtime = self._runtime
+        return await send(runtime, event, self.correlation_id, id, expires_at)
+
+    async def events(self, *, after: int = 0, follow: bool = False) -> AsyncIterator[WorkflowEvent]:
+        """Yield the run's events in order.
+
+        Args:
+            after: the position to start behind.
+            follow: go on with what comes, in whatever process it is handled, until the run
+                has settled.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+        """
+        runtime, name = self._runtime, self.correlation_id
+        reader = await runtime.reader()
+        await self.info()
+        if follow:
+            async for stored in runtime.engine().follow(Watcher(name, after)):
+                yield runtime.codec.event(stored, name)
+            return
+        while True:
+            page = await reader.read_events(name, after=after, limit=_PAGE)
+            for stored in page:
+                yield runtime.codec.event(stored, name)
+            if len(page) < _PAGE:
+                return
+            after = page[-1].position
+
+    async def info(self) -> RunRecord:
+        """Return what the store says of the run.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+        """
+        return await self._runtime.record(self.correlation_id)
+
+    async def status(self) -> str:
+        """Return the run's status: running, waiting, idle, completed, failed or cancelled.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+        """
+        return (await self.info()).status
+
+    async def state(self, *, at: int | None = None) -> Any:
+        """Return the run's state as it is, or as it was after a position.
+
+        Args:
+            at: a position from 0 to the run's head.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+            InvalidValueError: the run has no such position.
+        """
+        record = await self.info()
+        if at is not None and not 0 <= at <= record.head:
+            raise InvalidValueError("at", f"{at} is not a position of the run: 0 to {record.head}")
+        reader = await self._runtime.reader()
+        snapshot, changes = await reader.read_state(self.correlation_id, at=at)
+        return State(self._runtime.kind, snapshot, changes).value
+
+    async def wait(self, timeout: float | None = None) -> RunRecord:
+        """Return when the run has settled, whoever handles it.
+
+        Args:
+            timeout: seconds to wait at most.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+            WaitTimeoutError: it has not settled in time.
+        """
+        engine = self._runtime.engine()
+        if self.correlation_id not in engine.active:
+            await self.info()
+        try:
+            async with asyncio.timeout(timeout):
+                await engine.wait(Waiter(self.correlation_id, 0))
+        except TimeoutError:
+            record = await self.info()
+            if record.status in SETTLED:
+                return record
+            owner = "no worker has it" if record.owner is None else f"worker {record.owner} has it"
+            raise WaitTimeoutError(
+                f"run {self.correlation_id!r} has not settled in {timeout:g} s: "
+                f"{record.head - record.cursor} events are pending and {owner}; runs are handled "
+                "in `async with workflow:` and by workflow.process and workflow.resume"
+            ) from None
+        return await self.info()
+
+    async def cancel(self, reason: str | None = None) -> RunRecord:
+        """Close the run as cancelled; a handler at work is stopped and cannot commit.
+
+        Args:
+            reason: why; kept with the run.
+
+        Returns:
+            the run as it then is; one that was closed before is left as it was.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+        """
+        engine = self._runtime.engine()
+        closed = await engine.store.perform(
+            Close(self.correlation_id, "cancelled", reason, self._runtime.clock.now())
+        )
+        engine.closed(closed)
+        return await self.info()
+
+
+async def send(
+    runtime: Runtime,
+    event: object,
+    correlation_id: str | None,
+    event_id: str | None,
+    expires_at: datetime | None,
+) -> Receipt:
+    """Append an event and return its receipt."""
+    expiry = None if expires_at is None else _expiry(expires_at)
+    operation = runtime.append(event, *identity(event, correlation_id, event_id), expiry)
+    return receipt(operation, await runtime.engine().append(operation))
+
+
+def identity(
+    event: object, correlation_id: str | None, event_id: str | None
+) -> tuple[str | None, str | None]:
+    """Return run and id of an event: what the sender says counts before what the event has."""
+    if isinstance(event, WorkflowEvent):
+        return correlation_id or event.correlation_id, event_id or event.id
+    return correlation_id, event_id
+
+
+def receipt(operation: Append, appended: Appended) -> Receipt:
+    """Return what the sender is told."""
+    return Receipt(
+        status=appended.status,
+        id=operation.event.id,
+        correlation_id=operation.correlation_id,
+        position=appended.position,
+        reason=appended.reason,
+    )
+
+
+def _expiry(moment: datetime) -> int:
+    if moment.tzinfo is None:
+        raise InvalidValueError(
+            "expires_at", "it has no timezone; write datetime.now(UTC) + timedelta(…)"
+        )
+    return to_microseconds(moment)

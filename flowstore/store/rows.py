@@ -1,0 +1,142 @@
+"""What the ledger is told about an SQLite database: runs from memory, the rest from the file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flowstore.store import base
+from flowstore.store.base import Loaded, RunRow, StoredEvent, TransitionRow
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable
+
+    from flowstore.store.leases import Leases
+    from flowstore.store.ledger import Ledger
+    from flowstore.store.statements import Statements
+
+MOST_RUNS = 8192
+"""Runs kept in memory; they are true until another connection commits."""
+
+PAGE = 256
+"""Events read at a time for one run."""
+
+
+class Rows:
+    """Implements `flowstore.store.ledger.Lookup`.
+
+    Attributes:
+        ledger: whose rows may not be in the file yet.
+        flush: writes them.
+    """
+
+    ledger: Ledger
+    flush: Callable[[], None]
+
+    def __init__(self, connection: sqlite3.Connection, sql: Statements, leases: Leases) -> None:
+        self._connection = connection
+        self._sql = sql
+        self._leases = leases
+        self._by_name: dict[str, RunRow] = {}
+        self._by_id: dict[int, RunRow] = {}
+        self._next_run_id = 0
+
+    def forget(self) -> None:
+        """Forget the runs in memory: they are no longer known to be what the file has."""
+        self._by_name.clear()
+        self._by_id.clear()
+        self._next_run_id = 0
+
+    def has_lost_lease(self, owner: str) -> bool:
+        """Tell whether this worker is dead, or silent beyond its lease."""
+        return self._leases.is_lost(owner)
+
+    def run(self, correlation_id: str) -> RunRow | None:
+        """Return the run, from memory or from the file."""
+        run = self._by_name.get(correlation_id)
+        return run or self._read_run(self._sql.run_by_name, correlation_id)
+
+    def run_by_id(self, run_id: int) -> RunRow | None:
+        """Return the run, from memory or from the file."""
+        run = self._by_id.get(run_id)
+        return run or self._read_run(self._sql.run_by_id, run_id)
+
+    def _read_run(self, sql: str, key: str | int) -> RunRow | None:
+        row = self._connection.execute(sql, (key,)).fetchone()
+        if row is None:
+            return None
+        run = RunRow(*row)
+        self._keep(run)
+        return run
+
+    def _keep(self, run: RunRow) -> None:
+        if len(self._by_id) >= MOST_RUNS:
+            self.flush()
+            self._by_name.clear()
+            self._by_id.clear()
+        self._by_name[run.correlation_id] = run
+        self._by_id[run.id] = run
+
+    def add_run(self, correlation_id: str, workflow: str, now: int) -> RunRow:
+        """Make a run with the next id; the write lock makes that safe."""
+        if self._next_run_id == 0:
+            (last,) = self._connection.execute("SELECT coalesce(max(id), 0) FROM run").fetchone()
+            self._next_run_id = last + 1
+        run = RunRow(
+            self._next_run_id,
+            correlation_id,
+            workflow,
+            "idle",
+            0,
+            0,
+            0,
+            0,
+            None,
+            None,
+            None,
+            None,
+            None,
+            now,
+            now,
+        )
+        self._next_run_id += 1
+        self._keep(run)
+        return run
+
+    def event(self, run_id: int, event_id: str) -> StoredEvent | None:
+        """Return the event with this id."""
+        fresh = self.ledger.chosen.get((run_id, event_id))
+        if fresh is not None:
+            return fresh
+        row = self._connection.execute(self._sql.event_by_id, (run_id, event_id)).fetchone()
+        return None if row is None else StoredEvent(*row)
+
+    def names_between(self, run_id: int, after: int, until: int) -> list[tuple[int, str, str]]:
+        """Return position, id and name of events."""
+        self.flush()
+        return self._connection.execute(self._sql.names_between, (run_id, after, until)).fetchall()
+
+    def load(self, run: RunRow, cached_version: int) -> Loaded:
+        """Read what a worker needs to go on with the run."""
+        self.flush()
+        execute, sql = self._connection.execute, self._sql
+        loaded = Loaded(
+            events=self.events_after(run.id, run.cursor, PAGE),
+            transitions=[
+                TransitionRow(*row) for row in execute(sql.transitions_after, (run.id, run.cursor))
+            ],
+            steps=[base.StepRow(*row) for row in execute(sql.steps_after, (run.id, run.cursor))],
+        )
+        if run.state_version == cached_version:
+            loaded.state_is_cached = True
+        elif run.state_version:
+            row = execute(sql.last_snapshot, (run.id, 1, 0)).fetchone()
+            after, loaded.state = row or (0, None)
+            loaded.changes = [change for (change,) in execute(sql.changes_after, (run.id, after))]
+        return loaded
+
+    def events_after(self, run_id: int, after: int, limit: int) -> list[StoredEvent]:
+        """Return the next events of a run."""
+        self.flush()
+        rows = self._connection.execute(self._sql.events_after, (run_id, after, limit, 0))
+        return [StoredEvent(*row) for row in rows]
