@@ -241,8 +241,13 @@ class WorkflowManager:
         runtime = self._runtime
         operation = runtime.append(event, *identity(event, correlation_id, id), None)
         name = operation.correlation_id
-        async for stored in runtime.engine().attend(operation, Watcher(name, 0)):
-            yield self._codec.event(stored, name)
+        engine, watcher = runtime.engine(), Watcher(name, 0)
+        try:
+            await engine.attend(operation, watcher)
+            while (stored := await watcher.next(engine.store.reader)) is not None:
+                yield self._codec.event(stored, name)
+        finally:
+            engine.leave(watcher)
 
     # --- runs ----------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from flowstore.store.base import DEAD, DROPPED, HANDLED, RETRIED
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Sequence
 
     from flowstore.state import State
     from flowstore.store.base import Committed, Grant, StoredEvent
@@ -84,7 +85,7 @@ class ActiveRun:
             run.steps[step.position, step.handler, step.name, step.number] = step.result
         return run
 
-    def absorb(self, events: list[StoredEvent] | tuple[StoredEvent, ...]) -> None:
+    def absorb(self, events: Sequence[StoredEvent]) -> None:
         """Take in events that have just been appended, if they follow on what is here."""
         for event in events:
             if event.position == self.loaded + 1:
@@ -95,7 +96,7 @@ class ActiveRun:
 
     def follow(self, result: Committed) -> None:
         """Take in what a commit came to."""
-        self.absorb(tuple(result.events))
+        self.absorb(result.events)
         self.head = max(self.head, result.head)
         if result.cursor > self.cursor:
             self.cursor = result.cursor

@@ -163,7 +163,7 @@ class Engine:
 
     async def _drive(self, run: ActiveRun) -> None:
         try:
-            while (stored := await self._next(run)) is not None:
+            while (stored := self._peek(run) or await self._next(run)) is not None:
                 done = await handle_event(self, run, stored)
                 try:
                     await self._commit_event(run, stored, done)
@@ -189,6 +189,14 @@ class Engine:
     ) -> asyncio.Future[Committed]:
         now = self.clock.now()
         return self.commit(run, commit_event(run, stored.position, done, self._is_routed, now))
+
+    def _peek(self, run: ActiveRun) -> StoredEvent | None:
+        """Return the next event if it has a handler and is in memory: the usual case."""
+        if run.pending and self.active.get(run.correlation_id) is run:
+            stored = run.pending[0]
+            if self.routes.handlers(stored.name):
+                return stored
+        return None
 
     async def _next(self, run: ActiveRun) -> StoredEvent | None:
         """Return the next event that has a handler; None when the run has settled."""
@@ -314,31 +322,33 @@ class Engine:
         """Tell whether someone watches a run."""
         return bool(self._watchers)
 
-    async def attend(self, operation: Append, watcher: Watcher) -> AsyncIterator[StoredEvent]:
-        """Append an event, handle its run here, and yield what happens until it has settled.
+    async def attend(self, operation: Append, watcher: Watcher) -> None:
+        """Append an event, handle its run here, and feed the watcher from that event on.
+
+        Whatever comes of it, `leave` has to be called.
 
         Raises:
             StaleEventError: the event was refused.
         """
         name = watcher.correlation_id
-        await self.store.become_worker()
         self._claims.want(name)
-        try:
-            with self._watchers.add(watcher):
-                appended = await self.append(operation)
-                if appended.position is None:
-                    raise StaleEventError(
-                        f"{operation.event.name!r} was refused by run {name!r}: {appended.reason}"
-                    )
-                watcher.start_at(appended.position)
-                if appended.status == "duplicate":
-                    watcher.look()
-                    self._claims.want_now(name)
-                    self._claims.unwant(name)
-                while (event := await watcher.next(self.store.reader)) is not None:
-                    yield event
-        finally:
+        self._watchers.enter(watcher)
+        await self.store.become_worker()
+        appended = await self.append(operation)
+        if appended.position is None:
+            raise StaleEventError(
+                f"{operation.event.name!r} was refused by run {name!r}: {appended.reason}"
+            )
+        watcher.start_at(appended.position)
+        if appended.status == "duplicate":
+            watcher.look()
+            self._claims.want_now(name)
             self._claims.unwant(name)
+
+    def leave(self, watcher: Watcher) -> None:
+        """End what `attend` began."""
+        self._watchers.leave(watcher)
+        self._claims.unwant(watcher.correlation_id)
 
     def append(self, operation: Append) -> asyncio.Future[Appended]:
         """Append an event and return a future for what became of it."""

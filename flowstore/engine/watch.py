@@ -166,15 +166,22 @@ class Watchers:
     @contextlib.contextmanager
     def add(self, watcher: AnyWatcher) -> Generator[AnyWatcher]:
         """Feed a watcher for as long as the block lasts."""
-        name = watcher.correlation_id
-        self._by_name.setdefault(name, []).append(watcher)
+        self.enter(watcher)
         try:
             yield watcher
         finally:
-            watchers = self._by_name[name]
-            watchers.remove(watcher)
-            if not watchers:
-                del self._by_name[name]
+            self.leave(watcher)
+
+    def enter(self, watcher: Watcher) -> None:
+        """Feed a watcher until it leaves."""
+        self._by_name.setdefault(watcher.correlation_id, []).append(watcher)
+
+    def leave(self, watcher: Watcher) -> None:
+        """Feed a watcher no longer."""
+        watchers = self._by_name[watcher.correlation_id]
+        watchers.remove(watcher)
+        if not watchers:
+            del self._by_name[watcher.correlation_id]
 
     def feed(self, name: str, events: Iterable[StoredEvent]) -> None:
         """Show events that have just been appended."""

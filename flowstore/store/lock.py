@@ -37,7 +37,7 @@ class FileLock:
         """Wait for the lock; raises OSError if its file cannot be opened."""
         if self._descriptor < 0:
             self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, _MODE)
-            os.register_at_fork(after_in_child=_AtFork(self))
+            os.register_at_fork(after_in_child=InChild(self.close))
         fcntl.flock(self._descriptor, fcntl.LOCK_EX)
 
     def release(self) -> None:
@@ -70,7 +70,7 @@ class Presence:
         self._path = presence_path(database, worker_id)
         self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, _MODE)
         fcntl.flock(self._descriptor, fcntl.LOCK_EX)
-        os.register_at_fork(after_in_child=_AtFork(self))
+        os.register_at_fork(after_in_child=InChild(self.close))
 
     def close(self) -> None:
         """Close the file, which releases the lock unless another process shares it."""
@@ -90,19 +90,20 @@ class Presence:
             self.close()
 
 
-class _AtFork:
-    """Closes a lock in every forked child, which would share it and could outlive its parent.
+class InChild:
+    """Calls a method in every forked child, which shares locks and could outlive its parent.
 
     Keeps nothing alive; the interpreter keeps this small object for good.
     """
 
-    def __init__(self, lock: FileLock | Presence) -> None:
-        self._lock = weakref.ref(lock)
+    def __init__(self, method: Callable[[], None]) -> None:
+        self._method = weakref.WeakMethod(method)
 
     def __call__(self) -> None:
-        lock = self._lock()
-        if lock is not None:
-            lock.close()
+        """Call it, if its object is still there."""
+        method = self._method()
+        if method is not None:
+            method()
 
 
 def presence_path(database: Path, worker_id: str) -> Path:

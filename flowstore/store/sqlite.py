@@ -14,7 +14,7 @@ from flowstore.errors import StoreError, StoreUnavailableError
 from flowstore.store import migrate
 from flowstore.store.failures import translate
 from flowstore.store.leases import LEASE_SECONDS
-from flowstore.store.lock import FileLock, Presence
+from flowstore.store.lock import FileLock, InChild, Presence
 from flowstore.store.readonly import open_queries
 from flowstore.store.session import Session
 from flowstore.store.url import MEMORY
@@ -39,11 +39,15 @@ class SQLiteStore:
         self.worker_id = uuid4().hex
         self.reader: Reader = open_queries(url)
         self._presence: Presence | None = None
-        self._process = os.getpid()
+        self._is_forked = False
+        os.register_at_fork(after_in_child=InChild(self._note_fork))
         self._outbox: list[Order | Call] = []
         self._outbox_loop: asyncio.AbstractEventLoop | None = None
         self._writer = Writer(_Opener(url, lease_seconds), lease_seconds / 3)
         self._at_exit = weakref.finalize(self, self._writer.stop)
+
+    def _note_fork(self) -> None:
+        self._is_forked = True
 
     def submit(
         self, operation: Operation, deliver: Callable[[Any, BaseException | None], None]
@@ -53,7 +57,7 @@ class SQLiteStore:
         self._enqueue(Order(operation, deliver, loop), loop)
 
     def _enqueue(self, order: Order | Call, loop: asyncio.AbstractEventLoop) -> None:
-        if os.getpid() != self._process:
+        if self._is_forked:
             message = (
                 "this store was opened before the process was forked; "
                 "make a WorkflowManager in the child, or start it with spawn"

@@ -11,11 +11,11 @@ import queue
 from typing import TYPE_CHECKING
 
 from flowstore.errors import StoreClosedError
+from flowstore.store.sqlite import SQLiteStore
 
 if TYPE_CHECKING:
     from flowstore.engine import Engine
     from flowstore.manager import WorkflowManager
-    from flowstore.store.sqlite import SQLiteStore
 
 
 async def crash(workflow: WorkflowManager) -> None:
@@ -30,9 +30,10 @@ async def crash(workflow: WorkflowManager) -> None:
         workflow: to be used no more; make a new one. One that is being served (`async with`)
             can be left as usual.
     """
-    engine, store = workflow._engine, workflow._store
-    workflow._engine = workflow._loop = workflow._store = None
-    if store is not None:
+    runtime = workflow._runtime
+    engine, store = runtime._engine, runtime._store
+    runtime._engine = runtime._loop = runtime._store = None
+    if isinstance(store, SQLiteStore):
         await asyncio.get_running_loop().run_in_executor(None, _cut_off, store)
     if engine is not None:
         await _halt(engine)
@@ -55,18 +56,15 @@ def _cut_off(store: SQLiteStore) -> None:
     writer.stop()
     store._at_exit.detach()
     if store._presence is not None:
-        store._presence.forget()
+        store._presence.close()
 
 
 async def _halt(engine: Engine) -> None:
-    engine._is_serving = False
-    engine._is_stopping = True
-    engine._stop_watch()
-    engine._alarm.stop()
-    tasks = [run.task for run in engine._active.values() if run.task is not None]
+    engine._claims.stop()
+    tasks = [run.task for run in engine.active.values() if run.task is not None]
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-    engine._alarm.stop()
-    for watcher in [each for some in engine._watchers.values() for each in some]:
-        watcher.fail(StoreClosedError())
+    engine._claims.stop()
+    for name in tuple(engine._watchers._by_name):
+        engine._watchers.fail(name, StoreClosedError())
