@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 _PAGE = 500
 
+MOST_REASON = 4096
+"""How long a reason can be, in characters."""
+
 
 class Run:
     """A run, seen from outside; made by `WorkflowManager.run`."""
@@ -137,7 +140,10 @@ class Run:
 
         Raises:
             RunNotFoundError: there is no such run.
+            InvalidValueError: the reason is no proper text.
         """
+        if reason is not None:
+            self._runtime.codec.check_text(reason, "reason", MOST_REASON)
         engine = self._runtime.engine()
         closed = await engine.store.perform(
             Close(self.correlation_id, "cancelled", reason, self._runtime.clock.now())

@@ -32,6 +32,7 @@ class ActiveRun:
         steps: results of finished steps, by position, handler, name and number.
         resumed_at: the position that may have been handled in part before.
         failure: why the run fails when it settles, if it does.
+        error: why the store refused something that the handler at work asked for.
         is_state_void: the state in memory is not what the store has.
     """
 
@@ -52,6 +53,7 @@ class ActiveRun:
     steps: dict[tuple[int, str, str, int], str | None] = field(
         default_factory=dict[tuple[int, str, str, int], str | None]
     )
+    error: BaseException | None = None
     is_state_void: bool = False
     task: asyncio.Task[None] | None = None
 

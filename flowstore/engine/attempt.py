@@ -301,11 +301,12 @@ class Attempt:
     ) -> Any:
         """Return the recorded result, or call the function and record what it returns."""
         self._check_open()
+        codec, run = self._around.codec, self.run
+        codec.check_text(name, "step", codec.limits.name_length)
         if self._used is None:
             self._used = {}
         number = self._used[name] = self._used.get(name, 0) + 1
         key = (self._stored.position, self.handler_name, name, number)
-        codec, run = self._around.codec, self.run
         annotation = _return_annotation(function)
         if key in run.steps:
             return codec.decode_value(run.steps[key], annotation)

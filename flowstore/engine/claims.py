@@ -48,6 +48,10 @@ class Owner(Protocol):
         """Go on with a run."""
         ...
 
+    def lost(self, run: ActiveRun) -> None:
+        """Another worker has this run, or it was closed."""
+        ...
+
     def left_out(self, names: Iterable[str]) -> None:
         """These runs were not to be had: settled, another's, or waiting for a time."""
         ...
@@ -269,8 +273,8 @@ class Claims:
             return
         lost = set(seen.lost)
         for run in tuple(self._owner.active.values()):
-            if run.id in lost and run.task is not None:
-                run.task.cancel()
+            if run.id in lost:
+                self._owner.lost(run)
         if seen.due is not None:
             self.wait_until(seen.due, None)
         if seen.pending:

@@ -104,7 +104,8 @@ class Engine:
             await asyncio.gather(*tasks, return_exceptions=True)
         self.active.clear()
         self._claims.is_stopping = False
-        await self.store.perform(base.Release(self.store.worker_id))
+        if self.store.is_worker:
+            await self.store.perform(base.Release(self.store.worker_id))
 
     # --- sending ---------------------------------------------------------------------------
 
@@ -309,6 +310,15 @@ class Engine:
         """Another process has written."""
         self._watchers.look_beyond(self.active)
 
+    def lost(self, run: ActiveRun) -> None:
+        """Another worker has this run, or it was closed: its handler is stopped."""
+        if run.task is not None:
+            run.task.cancel()
+        if self.hooks:
+            name = run.correlation_id
+            reason = f"the lease of epoch {run.epoch} has ended"
+            self.hooks.tell("lease_lost", correlation_id=name, reason=reason)
+
     def closed(self, run: base.RunRow) -> None:
         """Take note that a run was closed from outside; its handler is stopped."""
         active = self.active.get(run.correlation_id)
@@ -420,6 +430,8 @@ class _Recorded:
         run.in_flight -= len(self._commit.events)
         if result is not None:
             self._engine.committed(run, self._commit, result)
+        else:
+            run.error = error
         if self.future.done():
             return
         if result is not None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowstore.engine.attempt import Attempt, Surroundings, printable
 from flowstore.engine.decide import Done
-from flowstore.errors import FlowstoreError, LeaseLostError, StatementError, StoreError
+from flowstore.errors import FlowstoreError
 from flowstore.events import ERROR, PROGRESS, WorkflowEvent
 from flowstore.store.base import (
     DEAD,
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from flowstore.engine.active import ActiveRun
+    from flowstore.errors import StatementError
     from flowstore.hooks import Hooks
     from flowstore.routing import Handler, Routes
     from flowstore.store.base import StoredEvent
@@ -69,6 +70,7 @@ async def _try(
     around: Around, run: ActiveRun, stored: StoredEvent, handler: Handler
 ) -> tuple[Attempt | None, Exception | None]:
     attempt: Attempt | None = None
+    run.error = None
     try:
         event = around.codec.event(stored, run.correlation_id)
         attempt = Attempt(around, run, stored, event, handler)
@@ -76,14 +78,15 @@ async def _try(
             await attempt.call()
         else:
             await attempt.perform()
-    except (LeaseLostError, StoreError):
-        raise
     except asyncio.CancelledError:
         task = asyncio.current_task()
         if task is None or task.cancelling():
             raise
         return attempt, FlowstoreError("the handler was cancelled from within")
-    except Exception as error:  # noqa: BLE001 - whatever a handler raises is recorded
+    except Exception as error:
+        if run.error is not None:
+            # The store failed under this very attempt, which then is not the handler's fault.
+            raise run.error from error
         return attempt, error
     finally:
         if attempt is not None:

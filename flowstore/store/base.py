@@ -497,6 +497,11 @@ class Store(Protocol):
     reader: Reader
     worker_id: str
 
+    @property
+    def is_worker(self) -> bool:
+        """Whether leases may have been taken under the worker's id."""
+        ...
+
     def submit(
         self, operation: Operation, deliver: Callable[[Any, BaseException | None], None]
     ) -> None:

@@ -70,9 +70,9 @@ class Session:
         except RolledBackError as error:
             if len(operations) == 1:
                 return [(None, error.__cause__)]
-        except sqlite3.IntegrityError as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is delivered
             if len(operations) == 1:
-                return [(None, translate(error, self._where))]
+                return [(None, _foreign(error, self._where))]
         # One of them spoiled it for all: find which by going one by one.
         return [outcome for each in operations for outcome in self.carry_out([each])]
 
@@ -86,9 +86,7 @@ class Session:
             self._connection.execute("COMMIT")
         except BaseException as error:
             self._abandon()
-            if isinstance(error, (sqlite3.IntegrityError, RolledBackError)):
-                raise
-            if isinstance(error, sqlite3.Error):
+            if isinstance(error, sqlite3.Error) and not isinstance(error, sqlite3.IntegrityError):
                 raise translate(error, self._where) from error
             raise
         finally:
@@ -290,6 +288,14 @@ class Session:
         self._connection.close()
         if self._turn is not None:
             self._turn.close()
+
+
+def _foreign(error: Exception, where: str) -> StoreError:
+    if isinstance(error, sqlite3.Error):
+        return translate(error, where)
+    failure = StoreError(f"{where}: could not be written: {error}")
+    failure.__cause__ = error
+    return failure
 
 
 def _run_values(run: RunRow) -> tuple[Any, ...]:

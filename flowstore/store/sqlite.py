@@ -37,6 +37,7 @@ class SQLiteStore:
     def __init__(self, url: StoreUrl, lease_seconds: float = LEASE_SECONDS) -> None:
         self.url = url
         self.worker_id = uuid4().hex
+        self.is_worker = False
         self.reader: Reader = open_queries(url)
         self._presence: Presence | None = None
         self._is_forked = False
@@ -102,10 +103,13 @@ class SQLiteStore:
 
     async def become_worker(self) -> None:
         """Show a sign of life, before the first lease is taken."""
-        if self._presence is not None or self.url.path is None:
+        if self.is_worker:
             return
         await self.open()
-        if self._presence is not None:
+        if self.is_worker:
+            return
+        if self.url.path is None:
+            self.is_worker = True
             return
         try:
             self._presence = Presence(self.url.path, self.worker_id)
@@ -113,10 +117,16 @@ class SQLiteStore:
             raise StoreUnavailableError(
                 f"{self.url.path}: no file can be made beside the database: {error.strerror}"
             ) from error
-        await self._call(lambda session: session.leases.register(self.worker_id))
-        self._writer.worker_id = self.worker_id
         self._at_exit.detach()
         self._at_exit = weakref.finalize(self, partial(self._presence.outlive, self._writer.stop))
+        # Whoever asks from now on has their lease behind this in the queue.
+        self.is_worker = True
+        try:
+            await self._call(lambda session: session.leases.register(self.worker_id))
+        except BaseException:
+            self.resign()
+            raise
+        self._writer.worker_id = self.worker_id
 
     def resign(self) -> None:
         """End this worker: its runs are anyone's; the next lease is taken under a new id."""
@@ -125,6 +135,7 @@ class SQLiteStore:
             self._presence = None
         self._writer.worker_id = None
         self.worker_id = uuid4().hex
+        self.is_worker = False
 
     async def close(self) -> None:
         """Finish what is queued and close every connection."""
