@@ -15,6 +15,7 @@ from flowstore.store.base import NewEvent, StepRow, StoredEvent
 
 NOW = 5_000_000
 HANDLED = {"work", "echo"}
+LARGE = 100_000
 
 
 def run_with(*names: str, head: int | None = None, **options: Any) -> ActiveRun:
@@ -106,7 +107,7 @@ def test_a_failure_is_remembered_until_the_run_settles():
 
 def test_a_large_enough_change_brings_a_snapshot_with_it():
     run = run_with("work")
-    run.state.value["text"] = "x" * 10_000
+    run.state.value["text"] = "x" * LARGE
     run.state.change()
     commit = decide(run)
     assert commit.snapshot is not None
@@ -117,7 +118,7 @@ def test_a_large_enough_change_brings_a_snapshot_with_it():
 def test_a_retry_takes_no_snapshot():
     """Its position has not been handled: the state there is not final."""
     run = run_with("work")
-    run.state.value["text"] = "x" * 10_000
+    run.state.value["text"] = "x" * LARGE
     run.state.change()
     assert decide(run, Done(ready_at=NOW)).snapshot is None
 

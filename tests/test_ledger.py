@@ -63,7 +63,7 @@ class Memory:
         self.loads.append(cached_version)
         return Loaded()
 
-    def has_lost_lease(self, owner: str, now: int) -> bool:
+    def has_lost_lease(self, owner: str) -> bool:
         return owner in self.dead
 
 

@@ -116,7 +116,7 @@ def test_a_forked_child_does_not_keep_its_parent_alive(path: Path):
     """The child has the parent's descriptors; it must not be taken for it."""
     presence = Presence(path, "me")
     with _forked():
-        presence.forget()  # as when this process dies: the descriptor goes, the file stays
+        presence.close()  # as when this process dies: the descriptor goes, the file stays
         assert not is_alive(path, "me")
 
 
