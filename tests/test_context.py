@@ -488,7 +488,7 @@ async def test_what_the_closing_handler_emits_for_others_is_recorded_as_stale(wo
 
 async def test_now_and_random_are_those_of_the_event(patient):
     """Repeatable: the numbers are the same in the next attempt."""
-    clock, seen = patient._clock, []
+    clock, seen = patient._runtime.clock, []
 
     async def handle(event, ctx):
         seen.append((ctx.now(), [ctx.random.random() for _ in range(3)]))

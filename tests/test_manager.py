@@ -125,10 +125,14 @@ async def test_process_while_serving(workflow):
 
 
 async def test_an_error_within_the_block_is_not_hidden(workflow):
-    with pytest.raises(ZeroDivisionError):
+    async def fail():
         async with workflow:
-            await workflow.send(WorkflowEvent("go"))
+            await workflow.send(WorkflowEvent("go"), correlation_id="r")
             raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await fail()
+    assert await log(workflow, "r") == [(1, "go")]
 
 
 # --- concurrency (G4) ------------------------------------------------------------------------
@@ -372,7 +376,7 @@ async def test_how_the_disk_is_synced(make, path, url, level):
     """G1: FULL unless the user says otherwise."""
     workflow = make(f"sqlite:///{path}{url}")
     await workflow.send(WorkflowEvent("go"))
-    asked = workflow._store._call(
+    asked = workflow._runtime.store()._call(
         lambda session: session._connection.execute("PRAGMA synchronous").fetchone()
     )
     assert await asked == (level,)
@@ -426,7 +430,7 @@ async def test_everything_that_was_refused_or_failed_can_be_asked_for(make, capl
     await workflow.send(WorkflowEvent("bad"), correlation_id="r")
     await workflow.resume()
     await workflow.send(WorkflowEvent("go"), correlation_id="r", id="late")
-    reader = workflow._reader()
+    reader = await workflow._runtime.reader()
     assert await drops(workflow, "r") == [("e", "duplicate"), ("late", "stale")]
     assert all(drop.detail for drop in await reader.list_drops())
     assert [event.name for _, event in await reader.list_unhandled()] == ["nobody's"]

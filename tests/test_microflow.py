@@ -372,7 +372,7 @@ async def test_an_event_without_handlers_is_logged_and_passed_on(workflow, caplo
     )
     assert [(event.name, event.data) for event in events] == [("nobody's", {"a": 1})]
     assert any("nobody's" in record.getMessage() for record in caplog.records)
-    (found,) = await workflow._reader().list_unhandled("r")
+    (found,) = await (await workflow._runtime.reader()).list_unhandled("r")
     assert (found[0], found[1].name) == ("r", "nobody's")
     assert await workflow.run("r").status() == "idle"
 

@@ -346,7 +346,7 @@ async def test_out_of_retries_means_an_error_event_a_dead_letter_and_a_failed_ru
         (2, "retried"),
         (3, "dead"),
     ]
-    (dead,) = await workflow._reader().list_dead()
+    (dead,) = await (await workflow._runtime.reader()).list_dead()
     assert (dead.correlation_id, dead.event_id, dead.handler, dead.attempt, dead.error) == (
         "r",
         "go-1",
@@ -396,7 +396,7 @@ async def test_with_a_handler_for_errors_the_run_goes_on(workflow):
     assert events == ["go", "error", "repaired"]
     assert seen == [("broken", "go", {"user": "ada"})]
     assert await workflow.run("r").status() == "idle"
-    assert len(await workflow._reader().list_dead("r")) == 1
+    assert len(await (await workflow._runtime.reader()).list_dead("r")) == 1
 
 
 async def test_a_handler_for_everything_does_not_save_a_failed_run(workflow):
@@ -430,7 +430,10 @@ async def test_a_failing_handler_of_errors_does_not_start_a_loop(workflow):
     assert calls == ["broken"]
     assert await log(workflow, "r") == [(1, "go"), (2, "error")]
     assert await workflow.run("r").status() == "failed"
-    assert [dead.name for dead in await workflow._reader().list_dead("r")] == ["error", "go"]
+    assert [dead.name for dead in await (await workflow._runtime.reader()).list_dead("r")] == [
+        "error",
+        "go",
+    ]
 
 
 async def test_two_failing_handlers_make_two_error_events(workflow):

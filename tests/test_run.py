@@ -154,7 +154,7 @@ async def test_the_state_at_every_position_of_a_long_run(workflow):
     for position in (0, 1, 2, 40, 41, 75, 99, 149, 150):
         state = await workflow.run("r").state(at=position)
         assert state.get("notes", []) == notes[:position]
-    assert query(workflow._url.path, "SELECT count(*) > 1 FROM snapshot") == [(1,)]
+    assert query(workflow._runtime.url.path, "SELECT count(*) > 1 FROM snapshot") == [(1,)]
 
 
 @pytest.mark.parametrize("position", [-1, 3, 99])
@@ -187,8 +187,8 @@ async def test_looking_writes_nothing(summing, make, path):
     await looking.runs()
     await transitions(looking, "r")
     await drops(looking, "r")
-    await looking._reader().list_dead()
-    await looking._reader().list_unhandled()
+    await (await looking._runtime.reader()).list_dead()
+    await (await looking._runtime.reader()).list_unhandled()
     await looking.close()
     assert _content(path) == before
 

@@ -21,15 +21,13 @@ async def log(workflow, correlation_id):
 
 async def transitions(workflow, correlation_id):
     """Return position, handler, attempt and outcome of each transition of the run."""
-    return [
-        (row.position, row.handler, row.attempt, row.outcome)
-        for row in await workflow._reader().read_transitions(correlation_id)
-    ]
+    found = await (await workflow._runtime.reader()).read_transitions(correlation_id)
+    return [(row.position, row.handler, row.attempt, row.outcome) for row in found]
 
 
 async def drops(workflow, correlation_id):
     """Return event id and reason of each drop of the run, the oldest first."""
-    found = await workflow._reader().list_drops(correlation_id)
+    found = await (await workflow._runtime.reader()).list_drops(correlation_id)
     return [(drop.event_id, drop.reason) for drop in reversed(found)]
 
 
