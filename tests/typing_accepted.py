@@ -1,0 +1,101 @@
+"""Typical user code: `test_typing.py` holds that mypy accepts it in strict mode."""
+
+# ruff: noqa: ARG001, TC003 - a program as users would write it
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from flowstore import Context, Limits, Receipt, Retry, Run, WorkflowEvent, WorkflowManager
+from flowstore.errors import FlowstoreError, WaitTimeoutError
+from flowstore.testing import VirtualClock
+
+
+class Inquiry(BaseModel):
+    inquiry_id: str
+
+
+@dataclass
+class Approved:
+    by: str
+
+
+class State(BaseModel):
+    drafts: int = 0
+
+
+workflow = WorkflowManager(Path("runs.db"), ctx={"units": "metric"}, state=State, concurrency=8)
+small = WorkflowManager({"units": "metric"}, limits=Limits(depth=10), clock=VirtualClock())
+
+
+async def generator(event: WorkflowEvent, ctx: Context) -> AsyncIterator[WorkflowEvent]:
+    yield WorkflowEvent.progress("one", "at it")
+    answer: str = await ctx.step("ask", ask, "why", times=2)
+    ctx.emit(Approved(by=answer))
+    yield WorkflowEvent("done", {"answer": answer})
+
+
+async def ask(question: str, *, times: int = 1) -> str:
+    return question * times
+
+
+async def coroutine(inquiry: Inquiry, ctx: Context) -> Approved | None:
+    ctx["drafts"] = 1
+    ctx.logger.info("at work")
+    ctx.complete({"by": inquiry.inquiry_id})
+    return Approved("ada") if ctx.random.random() > 1 else None
+
+
+def reducer(event: Approved, state: State) -> tuple[State, list[WorkflowEvent]]:
+    return state.model_copy(update={"drafts": 2}), [WorkflowEvent(event.by)]
+
+
+def plain(event: WorkflowEvent) -> Iterator[Approved]:
+    yield Approved(event.name)
+
+
+@workflow.on("decorated", timeout=5.0)
+async def decorated(event: WorkflowEvent) -> None: ...
+
+
+@workflow.upcaster(Inquiry, 1)
+def to_two(data: dict[str, Any]) -> dict[str, Any]:
+    return {**data, "inquiry_id": "none"}
+
+
+workflow.register("query", generator).register("query", plain, name="second")
+workflow.register(Inquiry, coroutine, correlate="inquiry_id", retry=Retry(attempts=5, on=OSError))
+workflow.register(Approved, reducer, correlate=lambda event: str(event.by))
+
+
+async def main() -> None:
+    receipt: Receipt = await workflow.send(
+        Inquiry(inquiry_id="7"), id="mail", expires_at=datetime.now(UTC) + timedelta(days=1)
+    )
+    receipts: list[Receipt] = await workflow.send_many([WorkflowEvent("query"), Approved("ada")])
+    print(receipt.position, [each.status for each in receipts])  # noqa: T201
+    event: WorkflowEvent
+    async for event in workflow.process(WorkflowEvent("query")):
+        decoded: object = workflow.decode(event)
+        print(event.name, decoded)  # noqa: T201
+    run: Run = workflow.run("7")
+    async with workflow:
+        try:
+            record = await run.wait(timeout=3)
+        except WaitTimeoutError as error:
+            failure: FlowstoreError = error
+            raise failure from None
+    status: str = record.status
+    head: int = (await run.info()).head
+    async for event in run.events(after=head, follow=True):
+        print(event.position, status)  # noqa: T201
+    await run.cancel("enough")
+    resumed: list[str] = await workflow.resume()
+    print(resumed, [each.correlation_id for each in await workflow.runs(limit=3)])  # noqa: T201
+    await workflow.close()
