@@ -34,13 +34,16 @@ async def crash(workflow: WorkflowManager) -> None:
     engine, store = runtime._engine, runtime._store
     runtime._engine = runtime._loop = runtime._store = None
     if isinstance(store, SQLiteStore):
-        await asyncio.get_running_loop().run_in_executor(None, _cut_off, store)
+        _cut_off(store)
+        await asyncio.get_running_loop().run_in_executor(None, store._writer.stop)
+        if store._presence is not None:
+            store._presence.close()
     if engine is not None:
         await _halt(engine)
 
 
 def _cut_off(store: SQLiteStore) -> None:
-    """Lose what is queued, close the connection and drop the lock, signing nothing off."""
+    """Lose what is queued, and have the writer end without signing anything off."""
     error = StoreClosedError("the store's process has crashed (flowstore.testing.crash)")
     writer, lost = store._writer, store._outbox
     store._outbox = []
@@ -52,11 +55,8 @@ def _cut_off(store: SQLiteStore) -> None:
         except queue.Empty:
             break
     for order in lost:
-        order.loop.call_soon_threadsafe(order.deliver, None, error)
-    writer.stop()
+        order.loop.call_soon(order.deliver, None, error)
     store._at_exit.detach()
-    if store._presence is not None:
-        store._presence.close()
 
 
 async def _halt(engine: Engine) -> None:

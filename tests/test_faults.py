@@ -1,0 +1,484 @@
+"""What fails alone, and what goes on by itself afterwards (G1, G2, G3, G7)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import sqlite3
+import subprocess
+import sys
+import threading
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from broken import Faults, break_connections
+from programs import environment
+from sqlalchemy import text
+
+import flowstore.runtime
+from flowstore import Retry, WorkflowEvent, WorkflowManager
+from flowstore.errors import StoreBusyError, StoreClosedError, StoreError, StoreUnavailableError
+from flowstore.store.sqlite import SQLiteStore
+from flowstore.testing.faults import crash
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    Make = Callable[..., WorkflowManager]
+
+
+@pytest.fixture
+def faults(monkeypatch: pytest.MonkeyPatch) -> Faults:
+    return break_connections(monkeypatch)
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[sqlite3.Connection]:
+    """Keep the database locked for writing, as another program might."""
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        yield connection
+        connection.execute("COMMIT")
+
+
+def query(path: Path, sql: str) -> list[Any]:
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        return connection.execute(sql).fetchall()
+
+
+async def count(event: WorkflowEvent, ctx: Any) -> None:
+    ctx["count"] = ctx.get("count", 0) + 1
+
+
+def io_error() -> sqlite3.OperationalError:
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorcode = sqlite3.SQLITE_IOERR
+    return error
+
+
+# --- a transaction that fails ------------------------------------------------------------
+
+
+async def test_a_failed_commit_is_reported_and_writes_nothing(faults, workflow, path):
+    await workflow.send(WorkflowEvent("x"), correlation_id="r", id="a")
+    faults.fail_once("COMMIT", io_error())
+    with pytest.raises(StoreUnavailableError, match="reading or writing the disk failed"):
+        await workflow.send(WorkflowEvent("x"), correlation_id="r", id="b")
+    assert query(path, "SELECT id FROM event") == [("a",)]
+    receipt = await workflow.send(WorkflowEvent("x"), correlation_id="r", id="b")
+    assert (receipt.status, receipt.position) == ("accepted", 2)
+
+
+async def test_a_commit_that_failed_although_it_was_done(faults, workflow, path):
+    """It is ambiguous, so it is an error; sending again with the same id is safe (G5)."""
+    await workflow.send(WorkflowEvent("x"), correlation_id="r", id="a")
+    faults.fail_once("COMMIT", io_error(), done=True)
+    with pytest.raises(StoreError):
+        await workflow.send(WorkflowEvent("x"), correlation_id="r", id="b")
+    receipt = await workflow.send(WorkflowEvent("x"), correlation_id="r", id="b")
+    assert (receipt.status, receipt.position) == ("duplicate", 2)
+    assert query(path, "SELECT position FROM event") == [(1,), (2,)]
+
+
+@pytest.mark.parametrize("done", [False, True])
+@pytest.mark.parametrize("word", ["BEGIN", "INSERT INTO transition", "UPDATE run", "COMMIT"])
+async def test_a_service_goes_on_after_a_failure(make: Make, faults, word: str, done: bool):
+    """G3: whatever of a handler's commit failed, its change is applied once in the end."""
+    workflow = make()
+    entered, go = asyncio.Event(), asyncio.Event()
+
+    async def handle(event, ctx):
+        entered.set()
+        await go.wait()
+        await count(event, ctx)
+
+    workflow.register("x", handle)
+    async with workflow:
+        await workflow.send(WorkflowEvent("x"), correlation_id="r")
+        await entered.wait()
+        faults.fail_once(word, io_error(), done=done)
+        go.set()
+        # Whoever waits is told of the failure; the run goes on all the same.
+        while True:
+            with contextlib.suppress(StoreError):
+                assert (await workflow.run("r").wait(20)).status == "idle"
+                break
+        assert await workflow.run("r").state() == {"count": 1}
+
+
+async def test_one_that_clashes_fails_alone(make: Make, path: Path, caplog):
+    """G2: the others of its batch are committed; it goes on when the cause has gone."""
+    workflow = make()
+    entered, go = asyncio.Semaphore(0), asyncio.Event()
+
+    async def handle(event, ctx):
+        entered.release()
+        await go.wait()
+        await count(event, ctx)
+        yield WorkflowEvent("done")
+
+    workflow.register("x", handle, name="h")
+    names = [f"r{number}" for number in range(20)]
+    async with workflow:
+        for name in names:
+            await workflow.send(WorkflowEvent("x"), correlation_id=name)
+        for _ in names:
+            await entered.acquire()
+        query(
+            path,
+            "INSERT INTO event (run_id, position, id, name, version, created_at) "
+            "SELECT id, 0, '1/h/1', 'forged', 1, 1 FROM run WHERE correlation_id = 'r7'",
+        )
+        go.set()
+        for name in names:
+            if name != "r7":
+                assert (await workflow.run(name).wait(20)).status == "idle"
+        with pytest.raises(StoreError, match="UNIQUE"):
+            await workflow.run("r7").wait(20)
+        assert query(path, "SELECT correlation_id FROM run WHERE head < 2") == [("r7",)]
+        query(path, "DELETE FROM event WHERE name = 'forged'")
+        while True:
+            with contextlib.suppress(StoreError):
+                assert (await workflow.run("r7").wait(20)).status == "idle"
+                break
+        for name in names:
+            assert await workflow.run(name).state() == {"count": 1}
+    assert "'r7' cannot go on here" in caplog.text
+
+
+# --- the user's own SQL ------------------------------------------------------------------
+
+
+def ledger_table(path: Path) -> None:
+    query(path, "CREATE TABLE booking (event TEXT PRIMARY KEY) STRICT")
+
+
+async def book(event: WorkflowEvent, ctx: Any) -> None:
+    await count(event, ctx)
+    ctx.execute(text("INSERT INTO booking VALUES (:event)"), {"event": event.data})
+
+
+async def test_sql_that_fails_is_its_handlers_failure(make: Make, path: Path):
+    """G2: nothing of the handler is kept; its neighbours are not touched."""
+    workflow = make()
+    workflow.register("book", book, retry=Retry(attempts=2, delay=0.01))
+    await workflow.send(WorkflowEvent("unheard"))
+    ledger_table(path)
+    query(path, "INSERT INTO booking VALUES ('taken')")
+    events = [
+        WorkflowEvent("book", key, correlation_id=f"run-{key}") for key in ("a", "taken", "b")
+    ]
+    await workflow.send_many(events)
+    await workflow.resume()
+    statuses = {run.correlation_id: run.status for run in await workflow.runs()}
+    assert statuses["run-a"] == statuses["run-b"] == "idle"
+    assert statuses["run-taken"] == "failed"
+    assert await workflow.run("run-taken").state() == {}
+    assert await workflow.run("run-a").state() == {"count": 1}
+    outcomes = query(
+        path, "SELECT outcome, error FROM transition WHERE outcome != 'handled' ORDER BY number"
+    )
+    assert [outcome for outcome, _ in outcomes] == ["retried", "dead"]
+    assert all("booking.event" in error for _, error in outcomes)
+    assert query(path, "SELECT event FROM booking") == [("taken",), ("a",), ("b",)]
+
+
+@pytest.mark.parametrize("sql", ["ROLLBACK", "COMMIT", "RELEASE flowstore_statements"])
+async def test_sql_that_ends_the_transaction(make: Make, path: Path, sql: str):
+    """It is refused or fails; in no case are its neighbours' acknowledgements untrue."""
+    workflow = make()
+
+    async def end(event, ctx):
+        await count(event, ctx)
+        ctx.execute(text(event.data))
+
+    workflow.register("end", end)
+    workflow.register("x", count)
+    async with workflow:
+        sends = [workflow.send(WorkflowEvent("end", sql), correlation_id="bad")]
+        sends += [workflow.send(WorkflowEvent("x"), correlation_id=f"r{n}") for n in range(9)]
+        for receipt in await asyncio.gather(*sends):
+            assert receipt.status == "accepted"
+        for number in range(9):
+            assert (await workflow.run(f"r{number}").wait(20)).status == "idle"
+            assert await workflow.run(f"r{number}").state() == {"count": 1}
+        with contextlib.suppress(StoreError):
+            await workflow.run("bad").wait(20)
+    assert query(path, "PRAGMA integrity_check") == [("ok",)]
+
+
+async def test_state_and_sql_commit_together_at_every_crash(make: Make, path: Path, faults):
+    """G2, G3: the process ends before or after each statement of three events with SQL."""
+    await make(name="other").send(WorkflowEvent("unheard"), correlation_id="other")
+    ledger_table(path)
+    for point in range(1000):
+        run = f"r{point}"
+        workflow = make().register("book", book)
+        await workflow.send_many(
+            WorkflowEvent("book", f"{point}-{number}", correlation_id=run) for number in range(3)
+        )
+        faults.crash_at(point)
+        has_crashed = await end_at_crash(workflow, faults)
+        again = make().register("book", book)
+        await again.resume()
+        assert await again.run(run).state() == {"count": 3}
+        booked = query(path, f"SELECT count(*) FROM booking WHERE event LIKE '{point}-%'")
+        assert booked == [(3,)], point
+        await again.close()
+        if not has_crashed:
+            break
+    assert point > 20
+
+
+async def end_at_crash(workflow: WorkflowManager, faults: Faults) -> bool:
+    """Resume until the crash or the end, whatever comes first; return whether it crashed."""
+    died = asyncio.Event()
+    faults.when_dead = partial(asyncio.get_running_loop().call_soon_threadsafe, died.set)
+    tasks = {asyncio.ensure_future(workflow.resume()), asyncio.ensure_future(died.wait())}
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    has_crashed = faults.is_dead
+    await crash(workflow)
+    faults.revive()
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    return has_crashed
+
+
+# --- a database that is locked -----------------------------------------------------------
+
+
+async def test_a_handler_is_repeated_when_its_commit_found_the_database_locked(make, path):
+    workflow = make(f"sqlite:///{path}?busy_timeout=0.1")
+    entered, go = asyncio.Event(), asyncio.Event()
+
+    async def handle(event, ctx):
+        entered.set()
+        await go.wait()
+        await count(event, ctx)
+
+    workflow.register("x", handle)
+    async with workflow:
+        await workflow.send(WorkflowEvent("x"), correlation_id="r")
+        await entered.wait()
+        with locked(path):
+            go.set()
+            with pytest.raises(StoreBusyError):
+                await workflow.run("r").wait(20)
+            with pytest.raises(StoreBusyError, match="busy_timeout"):
+                await workflow.send(WorkflowEvent("x"), correlation_id="r")
+        while True:
+            with contextlib.suppress(StoreError):
+                assert (await workflow.run("r").wait(20)).status == "idle"
+                break
+        assert await workflow.run("r").state() == {"count": 1}
+
+
+async def test_a_lease_that_cannot_be_renewed_ends_nothing(make, path, monkeypatch, caplog):
+    """The writer's thread lives on for those who come later."""
+    short = partial(SQLiteStore, lease_seconds=0.15)
+    monkeypatch.setattr(flowstore.runtime, "SQLiteStore", short)
+    workflow = make(f"sqlite:///{path}?busy_timeout=0.01")
+    workflow.register("x", count)
+    async with workflow:
+        await workflow.send(WorkflowEvent("x"), correlation_id="r")
+        with locked(path):
+            async with asyncio.timeout(20):
+                while "could not be kept up" not in caplog.text:
+                    with contextlib.suppress(StoreBusyError):
+                        await workflow.send(WorkflowEvent("x"), correlation_id="s")
+        receipt = await workflow.send(WorkflowEvent("x"), correlation_id="r")
+        assert receipt.status == "accepted"
+        assert (await workflow.run("r").wait(20)).status == "idle"
+        assert await workflow.run("r").state() == {"count": 2}
+
+
+# --- senders and loops that go away ------------------------------------------------------
+
+
+async def test_a_sender_that_is_cancelled_can_send_again(workflow, path):
+    """G5: cancelled at any moment, the event is in the log or not; never twice."""
+    workflow.register("x", count)
+    statuses = set()
+    async with workflow:
+        for number in range(60):
+            event = WorkflowEvent("x", correlation_id="r", id=f"e{number}")
+            sending = asyncio.ensure_future(workflow.send(event))
+            for _ in range(random.Random(number).randrange(8)):
+                await asyncio.sleep(0)
+            if number % 3 == 0:
+                # As long as an append takes, so that some are on disk by then.
+                await workflow.send(WorkflowEvent("unheard"), correlation_id="other")
+            sending.cancel()
+            await asyncio.wait({sending})
+            statuses.add((await workflow.send(event)).status)
+        await workflow.run("r").wait(20)
+        assert await workflow.run("r").state() == {"count": 60}
+    assert statuses <= {"accepted", "duplicate"}
+    assert query(path, "SELECT count(*), count(DISTINCT id), max(position) FROM event "
+                       "WHERE name = 'x'") == [(60, 60, 60)]  # fmt: skip
+
+
+def test_a_loop_that_is_closed_while_the_writer_is_at_work(path: Path):
+    """G1: what was acknowledged is there, and the manager can be used on another loop."""
+    workflow = WorkflowManager(path)
+    workflow.register("x", count)
+    acknowledged: list[str] = []
+
+    async def send(name: str) -> None:
+        acknowledged.append((await workflow.send(WorkflowEvent("x", id=name))).id)
+
+    async def leave_early(number: int) -> None:
+        sends = [asyncio.ensure_future(send(f"{number}-{n}")) for n in range(50)]
+        await asyncio.wait(sends, return_when=asyncio.FIRST_COMPLETED)
+        sends += [asyncio.ensure_future(send(f"{number}-more-{n}")) for n in range(50)]
+        for _ in range(number):
+            await asyncio.sleep(0)
+
+    async def finish() -> None:
+        await workflow.resume()
+        assert {run.status for run in await workflow.runs()} == {"idle"}
+        await workflow.close()
+
+    for number in range(5):
+        asyncio.run(leave_early(number))
+    asyncio.run(finish())
+    found = {event_id for (event_id,) in query(path, "SELECT id FROM event")}
+    assert set(acknowledged) <= found
+    assert len(acknowledged) >= 5
+
+
+async def test_whoever_waits_for_a_store_that_crashes_is_told(make: Make):
+    workflow = make()
+    workflow.register("x", lambda event: threading.Event().wait(0.01))
+    async with workflow:
+        await workflow.send(WorkflowEvent("x"), correlation_id="r")
+        waiting = asyncio.ensure_future(workflow.run("r").wait())
+        sends = [asyncio.ensure_future(workflow.send(WorkflowEvent("x"))) for _ in range(20)]
+        await asyncio.sleep(0)
+        await crash(workflow)
+        for result in await asyncio.gather(*sends, return_exceptions=True):
+            assert isinstance(result, StoreClosedError) or result.status == "accepted"
+        await asyncio.wait({waiting}, timeout=20)
+        assert waiting.done()
+        waiting.exception()
+
+
+# --- forks -------------------------------------------------------------------------------
+
+FORK = """
+import asyncio, os, sys, warnings
+from flowstore import WorkflowEvent, WorkflowManager
+from flowstore.errors import FlowstoreError
+
+warnings.simplefilter("ignore", DeprecationWarning)  # of forking with threads
+workflow = WorkflowManager(sys.argv[1])
+
+@workflow.on("x")
+async def count(event, ctx):
+    ctx["count"] = ctx.get("count", 0) + 1
+
+async def handle():
+    async for event in workflow.process(WorkflowEvent("x"), correlation_id="r"):
+        last = event.position
+    return await workflow.run("r").state()
+
+async def fork_inside():
+    print(await handle())
+    fork(os._exit)
+    print(await handle())
+
+def fork(leave):
+    child = os.fork()
+    if child == 0:
+        try:
+            asyncio.run(handle())
+        except FlowstoreError as error:
+            leave(7 if "make" in str(error) else 8)
+        leave(9)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+
+if sys.argv[2] == "inside":
+    asyncio.run(fork_inside())
+else:
+    print(asyncio.run(handle()))
+    fork(sys.exit)
+    print(asyncio.run(handle()))
+"""
+
+
+@pytest.mark.parametrize("moment", ["inside", "between"])
+def test_a_forked_child_cannot_use_the_store_and_does_it_no_harm(path: Path, moment: str):
+    """Forked while the loop runs, and ended abruptly; or between two loops, and ended in order."""
+    done = subprocess.run(
+        [sys.executable, "-c", FORK, path, moment],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["{'count': 1}", "{'count': 2}"]
+    assert query(path, "PRAGMA integrity_check") == [("ok",)]
+    assert list(path.parent.glob("*-worker-*")) == []
+
+
+# --- what a crash leaves behind ----------------------------------------------------------
+
+
+async def test_a_step_of_another_event_is_never_taken_for_ones_own(make: Make):
+    """G3: new code handles an event that was passed over when the process crashed."""
+    old = make()
+    paid = asyncio.Event()
+
+    async def pay(event, ctx):
+        await ctx.step("pay", lambda: f"of {event.name}")
+        paid.set()
+        await asyncio.Event().wait()
+
+    old.register("late", pay, name="pay")
+    await old.send(WorkflowEvent("early"), correlation_id="r")
+    await old.send(WorkflowEvent("late"), correlation_id="r")
+    async with old:
+        await paid.wait()
+        await crash(old)
+    new = make()
+    results = []
+
+    async def pay_all(event, ctx):
+        results.append((event.name, await ctx.step("pay", lambda: f"again of {event.name}")))
+
+    new.register("*", pay_all, name="pay")
+    await new.resume("r")
+    assert results == [("early", "again of early"), ("late", "of late")]
+
+
+async def test_a_thread_that_outlives_its_timeout_changes_nothing(make: Make):
+    """G3: the state belongs to the attempt that is under way."""
+    workflow = make()
+    first, second, told = threading.Event(), threading.Event(), []
+
+    def handle(event, ctx):
+        if ctx.attempt > 1:
+            first.set()
+            assert second.wait(20)
+            ctx["count"] = ctx.get("count", 0) + 1
+            return
+        assert first.wait(20)
+        for change in (lambda: ctx.__setitem__("late", 1), lambda: ctx.state.update(late=1)):
+            try:
+                change()
+            except Exception as error:  # noqa: BLE001 - what it is does not matter
+                told.append(error)
+        second.set()
+
+    workflow.register("x", handle, timeout=0.05, retry=Retry(delay=0.01))
+    async with workflow:
+        await workflow.send(WorkflowEvent("x"), correlation_id="r")
+        await workflow.run("r").wait(20)
+        assert await workflow.run("r").state() == {"count": 1}
+    assert len(told) == 2
