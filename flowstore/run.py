@@ -170,7 +170,10 @@ def identity(
 ) -> tuple[str | None, str | None]:
     """Return run and id of an event: what the sender says counts before what the event has."""
     if isinstance(event, WorkflowEvent):
-        return correlation_id or event.correlation_id, event_id or event.id
+        if correlation_id is None:
+            correlation_id = event.correlation_id
+        if event_id is None:
+            event_id = event.id
     return correlation_id, event_id
 
 

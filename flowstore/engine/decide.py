@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from flowstore.engine.active import ActiveRun
     from flowstore.engine.attempt import Attempt
+    from flowstore.store.base import RunRow
 
 
 @dataclass(slots=True)
@@ -139,4 +140,18 @@ def record_step(run: ActiveRun, step: StepRow, now: int) -> Commit:
         now,
         steps=(step,),
         reason=run.failure,
+    )
+
+
+def give_back(run: RunRow, now: int, ready_at: int) -> Commit:
+    """Return a lease unused, and leave the run alone for a while."""
+    return Commit(
+        run.id,
+        run.correlation_id,
+        run.epoch,
+        run.cursor,
+        run.cursor,
+        run.head,
+        now,
+        ready_at=ready_at,
     )

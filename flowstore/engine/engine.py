@@ -9,8 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from flowstore.engine.active import ActiveRun
 from flowstore.engine.claims import Claims
-from flowstore.engine.decide import announce, commit_event, pass_over, record_step
+from flowstore.engine.decide import (
+    announce,
+    commit_event,
+    give_back,
+    pass_over,
+    record_step,
+)
 from flowstore.engine.handle import fail_statement, handle_event
+from flowstore.engine.recording import Recording
 from flowstore.engine.states import StateCache
 from flowstore.engine.watch import Waiter, Watcher, Watchers
 from flowstore.errors import (
@@ -38,6 +45,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger("flowstore")
 
 _PAGE = 256
+
+UNREADABLE_MICROSECONDS = 60_000_000
+"""How long a run is left alone whose state could not be read."""
 
 
 class Engine:
@@ -158,7 +168,11 @@ class Engine:
         if loaded.state_is_cached and kept is not None:
             state = kept
         else:
-            state = State(self._kind, loaded.state, loaded.changes)
+            try:
+                state = State(self._kind, loaded.state, loaded.changes)
+            except FlowstoreError as error:
+                self._refuse(grant.run, error)
+                return
         run = self.active[name] = ActiveRun.from_grant(grant, state)
         run.task = asyncio.get_running_loop().create_task(self._drive(run))
 
@@ -234,7 +248,7 @@ class Engine:
 
     def commit(self, run: ActiveRun, commit: Commit) -> asyncio.Future[Committed]:
         """Record something; the run's memory is up to date before the future is done."""
-        recorded = _Recorded(self, run, commit)
+        recorded = Recording(self, run, commit)
         self.store.submit(commit, recorded)
         return recorded.future
 
@@ -295,6 +309,15 @@ class Engine:
         self._let_go(run)
         self._watchers.fail(run.correlation_id, error)
         self._claims.try_later(run.correlation_id)
+
+    def _refuse(self, run: base.RunRow, error: FlowstoreError) -> None:
+        """Give back a run whose state this code cannot read; only other code can help it."""
+        name = run.correlation_id
+        logger.error("run %r cannot go on here: %s", name, error)
+        now = self.clock.now()
+        self.store.submit(give_back(run, now, now + UNREADABLE_MICROSECONDS), _ignore)
+        self._watchers.fail(name, error)
+        self._claims.plan()
 
     def left_out(self, names: Iterable[str]) -> None:
         """These runs were not to be had: settled, another's, or waiting for a time."""
@@ -412,32 +435,9 @@ class Engine:
         return continued
 
 
-class _Recorded:
-    """Waits for one commit; a class, since a closure costs the collector a cell a variable."""
-
-    __slots__ = ("_commit", "_engine", "_run", "future")
-
-    def __init__(self, engine: Engine, run: ActiveRun, commit: Commit) -> None:
-        self._engine = engine
-        self._run = run
-        self._commit = commit
-        self.future: asyncio.Future[Committed] = asyncio.get_running_loop().create_future()
-        run.in_flight += len(commit.events)
-
-    def __call__(self, result: Committed | None, error: BaseException | None) -> None:
-        """Take the outcome from the store."""
-        run = self._run
-        run.in_flight -= len(self._commit.events)
-        if result is not None:
-            self._engine.committed(run, self._commit, result)
-        else:
-            run.error = error
-        if self.future.done():
-            return
-        if result is not None:
-            self.future.set_result(result)
-        else:
-            self.future.set_exception(error or StoreError())
+def _ignore(_result: object, error: BaseException | None) -> None:
+    if error is not None:
+        logger.warning("a run could not be given back: %s", error)
 
 
 def _retrieve(future: asyncio.Future[Any]) -> None:

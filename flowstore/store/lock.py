@@ -11,8 +11,11 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import threading
 import weakref
 from typing import TYPE_CHECKING, Self
+
+from flowstore.errors import StoreBusyError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,13 +35,37 @@ class FileLock:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._descriptor = -1
+        self._waiter: _Waiter | None = None
 
-    def acquire(self) -> None:
-        """Wait for the lock; raises OSError if its file cannot be opened."""
+    def acquire(self, timeout: float | None = None) -> None:
+        """Wait for the lock.
+
+        Args:
+            timeout: seconds to wait at most; None for as long as it takes.
+
+        Raises:
+            StoreBusyError: another process kept it for longer, as one that is stopped would.
+            OSError: its file cannot be opened.
+        """
         if self._descriptor < 0:
             self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, _MODE)
             os.register_at_fork(after_in_child=InChild(self.close))
-        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        if timeout is None:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+            return
+        if self._waiter is None or self._waiter.has_ended:
+            try:
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                self._waiter = _Waiter(self._descriptor)
+            else:
+                return
+        if not self._waiter.wait(timeout):
+            raise StoreBusyError(
+                f"{self._path}: another process has kept the turn to write for {timeout:g} s; "
+                "see whether one is stopped, or allow more with ?busy_timeout=SECONDS"
+            )
+        self._waiter = None
 
     def release(self) -> None:
         """Let the next one have it."""
@@ -61,6 +88,40 @@ class FileLock:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+class _Waiter:
+    """Waits for a lock in a thread of its own: the system's own wait is fair, but has no end.
+
+    A lock that comes when no one wants it any more is let go at once.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._mutex = threading.Lock()
+        self._has_come = threading.Event()
+        self._is_wanted = True
+        self.has_ended = False
+        threading.Thread(target=self._wait, name="flowstore-turn", daemon=True).start()
+
+    def _wait(self) -> None:
+        with contextlib.suppress(OSError):  # closed meanwhile: no one wants it
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+            with self._mutex:
+                self.has_ended = True
+                if self._is_wanted:
+                    self._has_come.set()
+                else:
+                    fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+
+    def wait(self, timeout: float) -> bool:
+        """Return true when the lock has been taken; it must not have ended before."""
+        with self._mutex:
+            self._is_wanted = True
+        self._has_come.wait(timeout)
+        with self._mutex:
+            self._is_wanted = self._has_come.is_set()
+            return self._is_wanted
 
 
 class Presence:

@@ -36,6 +36,7 @@ class Session:
         path: the database; None in memory.
         turn: the lock that writers take in turn; None in memory.
         lease_seconds: how long a worker that says nothing keeps its runs.
+        patience: seconds to wait for the turn.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Session:
         path: Path | None,
         turn: FileLock | None,
         lease_seconds: float = LEASE_SECONDS,
+        patience: float = 30.0,
     ) -> None:
         self.leases = Leases(connection, path, lease_seconds)
         self.unheard = False
@@ -51,6 +53,7 @@ class Session:
         self._connection = connection
         self._where = MEMORY if path is None else str(path)
         self._turn = turn
+        self._patience = patience
         self._sql = statements.build()
         self._rows = Rows(connection, self._sql, self.leases)
         self._ledger = Ledger(self._rows)
@@ -63,6 +66,10 @@ class Session:
 
     def carry_out(self, operations: list[base.Operation]) -> list[Outcome]:
         """Carry out operations as one transaction; one that fails does so alone."""
+        if len(operations) == 1 and isinstance(operations[0], base.Survey):
+            seen = self._glance(operations[0])
+            if seen is not None:
+                return [(seen, None)]
         try:
             return self._transact(operations)
         except StoreError as error:
@@ -97,7 +104,7 @@ class Session:
     def _begin(self) -> None:
         try:
             if self._turn is not None:
-                self._turn.acquire()
+                self._turn.acquire(self._patience)
             self._connection.execute("BEGIN IMMEDIATE")
             if self.has_news():
                 self._rows.forget()
@@ -236,6 +243,16 @@ class Session:
                 )
             )
         )
+
+    def _glance(self, operation: base.Survey) -> base.Surveyed | None:
+        """Look without a transaction, as long as there is nothing to write."""
+        try:
+            self.look_around()
+            seen = self._survey(operation)
+        except sqlite3.Error:
+            return None
+        self._ledger.clear()
+        return None if seen.lost else seen
 
     def _survey(self, operation: base.Survey) -> base.Surveyed:
         self._flush()

@@ -167,7 +167,8 @@ class _Opener:
     def __call__(self) -> Session:
         path = self._url.path
         turn = None if path is None else FileLock(_turn_path(path))
-        return Session(open_writer(self._url), path, turn, self._lease_seconds)
+        connection = open_writer(self._url)
+        return Session(connection, path, turn, self._lease_seconds, self._url.busy_timeout)
 
 
 def _turn_path(path: Path) -> Path:
@@ -186,8 +187,12 @@ def open_writer(url: StoreUrl) -> sqlite3.Connection:
     try:
         if path is None:
             return _prepared(url, url.memory_uri)
-        with FileLock(_turn_path(path)):
+        turn = FileLock(_turn_path(path))
+        try:
+            turn.acquire(url.busy_timeout)
             return _prepared(url, path.absolute().as_uri())
+        finally:
+            turn.close()
     except (sqlite3.Error, OSError) as error:
         raise translate(error, MEMORY if path is None else str(path)) from error
 

@@ -217,7 +217,11 @@ def _deliver(orders: Sequence[Order | Call], outcomes: Sequence[Outcome]) -> Non
 
 def _deliver_all(results: list[tuple[Deliver, Any, BaseException | None]]) -> None:
     for deliver, result, error in results:
-        deliver(result, error)
+        try:
+            deliver(result, error)
+        except Exception:
+            # The results behind this one belong to others, who would wait for ever.
+            logger.exception("a result of the store could not be taken")
 
 
 def _call(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *arguments: Any) -> None:
