@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import sqlite3
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import flowstore.store.sqlite
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 
 class CrashError(sqlite3.OperationalError):
     """The process has ended: nothing behind this point reaches the database."""
+
+
+Fault = Callable[..., BaseException | None]
+
+
+def _no_fault(_: str, **__: bool) -> None:
+    return None
 
 
 class Faults:
@@ -25,21 +30,21 @@ class Faults:
 
     def __init__(self) -> None:
         self.seen: list[str] = []
-        self.fail: Callable[[str, bool], BaseException | None] = lambda sql, done: None
+        self.fail: Fault = _no_fault
         self.is_dead = False
         self.when_dead: Callable[[], object] = lambda: None
 
     def revive(self) -> None:
         """Let the next process do what it likes."""
         self.is_dead = False
-        self.fail = lambda sql, done: None
+        self.fail = _no_fault
 
     def fail_once(self, word: str, error: BaseException, *, done: bool = False) -> None:
         """Fail the next statement that begins with this word, or just after it is done."""
 
-        def fail(sql: str, is_done: bool) -> BaseException | None:
+        def fail(sql: str, *, is_done: bool) -> BaseException | None:
             if is_done is done and sql.startswith(word):
-                self.fail = lambda sql, done: None
+                self.fail = _no_fault
                 return error
             return None
 
@@ -52,7 +57,7 @@ class Faults:
         """
         left = number
 
-        def fail(_: str, __: bool) -> BaseException | None:
+        def fail(_: str, **__: bool) -> BaseException | None:
             nonlocal left
             left -= 1
             if left < 0:
@@ -68,7 +73,7 @@ class Faults:
             raise CrashError
         if not done:
             self.seen.append(sql)
-        error = self.fail(sql, done)
+        error = self.fail(sql, is_done=done)
         if error is not None:
             raise error
 

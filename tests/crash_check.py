@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from crash_child import fold
 
-from flowstore.state import State, StateKind
 from flowstore.door import Limits
 from flowstore.events import WorkflowEvent
+from flowstore.state import State, StateKind
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -86,7 +86,9 @@ class Wrecked:
 
     def _state(self, run_id: int) -> Any:
         snapshots = [row for row in self.snapshots if row["run_id"] == run_id]
-        after, text = (snapshots[-1]["position"], snapshots[-1]["state"]) if snapshots else (0, None)
+        after, text = 0, None
+        if snapshots:
+            after, text = snapshots[-1]["position"], snapshots[-1]["state"]
         changes = [
             row["change"]
             for row in self.transitions
@@ -146,6 +148,5 @@ class Wrecked:
     @property
     def repeated_steps(self) -> int:
         """How many steps were begun more than once: kills that hit one in the middle."""
-        return sum(
-            count > 1 for count in Counter(key for what, key in self.notes if what == "start").values()
-        )
+        begun = Counter(key for what, key in self.notes if what == "start")
+        return sum(times > 1 for times in begun.values())

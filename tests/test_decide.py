@@ -56,7 +56,7 @@ def test_the_cursor_moves_to_the_event_and_the_fence_is_checked():
     ("names", "drained"),
     [(("work", "other"), True), (("work", "echo"), False), (("work", "other", "work"), False)],
 )
-def test_it_is_drained_if_no_one_handles_the_rest(names: tuple[str, ...], drained: bool):
+def test_it_is_drained_if_no_one_handles_the_rest(names: tuple[str, ...], *, drained: bool):
     assert decide(run_with(*names)).drained is drained
 
 

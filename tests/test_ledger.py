@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from flowstore.errors import EventConflictError, LeaseLostError, RunNotFoundError
-from flowstore.store import base
 from flowstore.store.base import (
     Append,
     Close,
@@ -21,6 +20,9 @@ from flowstore.store.base import (
     TransitionRow,
 )
 from flowstore.store.ledger import Ledger
+
+if TYPE_CHECKING:
+    from flowstore.store import base
 
 NOW = 1_000_000
 
@@ -59,7 +61,7 @@ class Memory:
             if event.run_id == run_id and after < event.position <= until
         ]
 
-    def load(self, run: RunRow, cached_version: int) -> Loaded:
+    def load(self, _: RunRow, cached_version: int) -> Loaded:
         self.loads.append(cached_version)
         return Loaded()
 
@@ -276,9 +278,7 @@ def test_who_does_not_own_the_run_cannot_commit(owned: World, wrong: dict[str, i
 def test_a_handler_that_ran_before_appends_only_what_is_missing(owned: World):
     """G3, G7."""
     owned.commit(new_cursor=0, events=[new("1/h/p1", "progress"), new("mine")])
-    done = owned.commit(
-        events=[new("1/h/p1", "progress"), new("mine"), new("more")], repeats=True
-    )
+    done = owned.commit(events=[new("1/h/p1", "progress"), new("mine"), new("more")], repeats=True)
     assert [row.id for row in done.events] == ["more"]
     assert owned.reasons == ["duplicate"], "progress that is repeated is not worth a record"
 

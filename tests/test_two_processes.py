@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     Start = Callable[..., Process]
 
 SHORT_LEASE = "0.6"
+LOG = """
+    SELECT correlation_id, event.position, event.id
+    FROM event JOIN run ON run.id = event.run_id ORDER BY run.id, event.position
+"""
 
 
 @pytest.fixture
@@ -84,11 +88,7 @@ async def test_two_serve_and_send_to_the_same_runs(path: Path, start: Start):
             assert [status for status, _ in receipts] == ["accepted"] * 50
     for run in runs:
         assert workers[0].ask("wait", run=run, seconds=30) == "idle"
-        log = rows(
-            path,
-            "SELECT event.position, event.id FROM event JOIN run ON run.id = run_id "
-            f"WHERE correlation_id = '{run}' ORDER BY position",
-        )
+        log = [row[1:] for row in rows(path, LOG) if row[0] == run]
         assert [position for position, _ in log] == list(range(1, 101))
         assert (await state_of(path, run))["seen"] == [event_id for _, event_id in log]
     assert rows(path, 'SELECT reason FROM "drop"') == []
@@ -117,7 +117,7 @@ async def test_what_one_sends_to_a_run_of_the_other_is_handled_there(path: Path,
     assert (await state_of(path, "r"))["seen"] == ["a", "b"]
 
 
-async def test_leaving_gives_runs_to_the_other(path: Path, start: Start):
+async def test_leaving_gives_runs_to_the_other(start: Start):
     first, second = start(), start()
     first.tell("send", run="r", name="slow", ids=["a"], data={"seconds": 30})
     first.expect("started")
@@ -144,7 +144,7 @@ async def test_the_runs_of_a_killed_process_are_taken_over(path: Path, start: St
     assert said.count("paid") == 1, "the step was finished, so it is not run again"
 
 
-async def test_a_restart_resumes_at_once(path: Path, start: Start):
+async def test_a_restart_resumes_at_once(start: Start):
     """G9: most of the time goes into starting Python."""
     first = start()
     first.tell("send", run="r", name="slow", ids=["a"], data={"seconds": 1})
@@ -203,7 +203,7 @@ async def test_a_busy_worker_keeps_its_lease(path: Path, start: Start):
 
 
 async def test_events_of_another_process_are_noticed(
-    path: Path, start: Start, record_property: Callable[[str, object], None]
+    start: Start, record_property: Callable[[str, object], None]
 ):
     """Within 50 ms: the median of 21, from before the send to the start of the handler."""
     sender, worker = start(serving=False), start()
@@ -217,7 +217,7 @@ async def test_events_of_another_process_are_noticed(
     assert median < 50
 
 
-async def test_a_run_can_be_followed_from_another_process(path: Path, start: Start):
+async def test_a_run_can_be_followed_from_another_process(start: Start):
     worker, other = start(), start(serving=False)
     worker.tell("send", run="r", name="slow", ids=["a"], data={"seconds": 1})
     worker.expect("started")
