@@ -27,6 +27,9 @@ class EventTypes:
         self._found: dict[str, type] = {}
         self._lineages: dict[str, tuple[type, ...]] = {}
 
+    def __bool__(self) -> bool:
+        return bool(self._registered)
+
     def register(self, kind: type) -> str:
         """Make a Pydantic model class or a dataclass an event type; return its name.
 

@@ -154,11 +154,14 @@ class Routes:
         found = self._routed.get(name)
         if found is None:
             lineage = self._codec.types.lineage(name)
-            found = self._routed[name] = tuple(
+            found = tuple(
                 handler
                 for handler in self._handlers
                 if handler.key in (name, EVERYTHING) or handler.key in lineage
             )
+            if lineage or not self._codec.types:
+                # A name of no known class may yet be that of one which is defined later.
+                self._routed[name] = found
         return found
 
     def handles_failures(self, name: str) -> bool:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 import time
 from typing import TYPE_CHECKING
 
 from flowstore.store.lock import is_alive
 
 if TYPE_CHECKING:
+    import sqlite3
     from pathlib import Path
 
 LEASE_SECONDS = 30.0
@@ -44,24 +44,20 @@ class Leases:
         return row is None or row[0] < _now()
 
     def register(self, worker_id: str) -> None:
-        """Record this process as a worker, and forget those that are gone."""
+        """Record this process as a worker, and forget those that are gone.
+
+        A transaction must be open.
+        """
         execute = self._connection.execute
-        execute("BEGIN IMMEDIATE")
-        try:
-            for (other,) in execute("SELECT id FROM worker").fetchall():
-                if self._path is not None and not is_alive(self._path, other):
-                    execute("DELETE FROM worker WHERE id = ?", (other,))
-            now = _now()
-            execute(
-                "INSERT OR REPLACE INTO worker (id, host, pid, started_at, lease) "
-                "VALUES (?, ?, ?, ?, ?)",
-                (worker_id, os.uname().nodename, os.getpid(), now, now + self._microseconds),
-            )
-            execute("COMMIT")
-        except sqlite3.Error:
-            if self._connection.in_transaction:
-                execute("ROLLBACK")
-            raise
+        for (other,) in execute("SELECT id FROM worker").fetchall():
+            if self._path is not None and not is_alive(self._path, other):
+                execute("DELETE FROM worker WHERE id = ?", (other,))
+        now = _now()
+        execute(
+            "INSERT OR REPLACE INTO worker (id, host, pid, started_at, lease) "
+            "VALUES (?, ?, ?, ?, ?)",
+            (worker_id, os.uname().nodename, os.getpid(), now, now + self._microseconds),
+        )
 
     def renew(self, worker_id: str) -> None:
         """Say that this worker is still at work."""

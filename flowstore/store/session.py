@@ -293,6 +293,23 @@ class Session:
         self.unheard = True
         return True
 
+    def register(self, worker_id: str) -> None:
+        """Record this process as a worker.
+
+        Raises:
+            StoreError: that could not be written.
+        """
+        self._begin()
+        try:
+            self.leases.register(worker_id)
+            self._connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._abandon()
+            raise translate(error, self._where) from error
+        finally:
+            if self._turn is not None:
+                self._turn.release()
+
     # --- the end ---------------------------------------------------------------------
 
     def close(self, worker_id: str | None) -> None:

@@ -38,6 +38,7 @@ class SQLiteStore:
         self.url = url
         self.worker_id = uuid4().hex
         self.is_worker = False
+        self._is_open = False
         self.reader: Reader = open_queries(url)
         self._presence: Presence | None = None
         self._is_forked = False
@@ -99,7 +100,9 @@ class SQLiteStore:
 
     async def open(self) -> None:
         """Open the database now, so that what is wrong with it shows here."""
-        await self._call(lambda _: None)
+        if not self._is_open:
+            await self._call(lambda _: None)
+            self._is_open = True
 
     async def become_worker(self) -> None:
         """Show a sign of life, before the first lease is taken."""
@@ -122,7 +125,7 @@ class SQLiteStore:
         # Whoever asks from now on has their lease behind this in the queue.
         self.is_worker = True
         try:
-            await self._call(lambda session: session.leases.register(self.worker_id))
+            await self._call(lambda session: session.register(self.worker_id))
         except BaseException:
             self.resign()
             raise
