@@ -243,11 +243,11 @@ class WorkflowManager:
         name = operation.correlation_id
         engine, watcher = runtime.engine(), Watcher(name, 0)
         try:
-            await engine.attend(operation, watcher)
+            await engine.attendance.attend(operation, watcher)
             while (stored := await watcher.next(engine.store.reader)) is not None:
                 yield self._codec.event(stored, name)
         finally:
-            engine.leave(watcher)
+            engine.attendance.leave(watcher)
 
     # --- runs ----------------------------------------------------------------------------
 
@@ -291,7 +291,7 @@ class WorkflowManager:
         else:
             record = await runtime.record(correlation_id)
             names = [] if record.status in SETTLED else [correlation_id]
-        return await runtime.engine().settle(names)
+        return await runtime.engine().attendance.settle(names)
 
     def decode(self, event: WorkflowEvent) -> object:
         """Return the typed object of an event whose class is known, else the event itself.

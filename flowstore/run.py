@@ -57,7 +57,7 @@ class Run:
         reader = await runtime.reader()
         await self.info()
         if follow:
-            async for stored in runtime.engine().follow(Watcher(name, after)):
+            async for stored in runtime.engine().attendance.follow(Watcher(name, after)):
                 yield runtime.codec.event(stored, name)
             return
         while True:
@@ -116,7 +116,7 @@ class Run:
             await self.info()
         try:
             async with asyncio.timeout(timeout):
-                await engine.wait(Waiter(self.correlation_id, 0))
+                await engine.attendance.wait(Waiter(self.correlation_id, 0))
         except TimeoutError:
             record = await self.info()
             if record.status in SETTLED:

@@ -128,7 +128,7 @@ def _width(text: str) -> int:
 
 def _print_rich(columns: Sequence[str], cells: Iterable[Sequence[str]]) -> None:
     # A pipe does not pay for importing it.
-    from rich.box import SIMPLE_HEAD  # noqa: PLC0415
+    from rich.box import SIMPLE_HEAD  # noqa: PLC0415 - see above
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415

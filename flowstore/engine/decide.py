@@ -83,7 +83,7 @@ def _is_drained(run: ActiveRun, position: int, is_routed: Callable[[str], bool])
     if run.loaded != run.head or (run.in_flight and is_routed(PROGRESS)):
         return False
     # A loop: any() with a generator would cost this path as much again.
-    for event in run.pending:  # noqa: SIM110
+    for event in run.pending:  # noqa: SIM110 - as just said
         if event.position > position and is_routed(event.name):
             return False
     return True

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from typing import TYPE_CHECKING, Any
 
 from flowstore.engine.active import ActiveRun
+from flowstore.engine.attendance import Attendance
 from flowstore.engine.claims import Claims
 from flowstore.engine.decide import (
     announce,
@@ -19,11 +19,10 @@ from flowstore.engine.decide import (
 from flowstore.engine.handle import fail_statement, handle_event
 from flowstore.engine.recording import Recording
 from flowstore.engine.states import StateCache
-from flowstore.engine.watch import Waiter, Watcher, Watchers
+from flowstore.engine.watch import Watchers
 from flowstore.errors import (
     FlowstoreError,
     LeaseLostError,
-    StaleEventError,
     StatementError,
     StoreError,
 )
@@ -32,7 +31,7 @@ from flowstore.state import State
 from flowstore.store import base
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from flowstore.clock import Clock
     from flowstore.codec import Codec
@@ -86,6 +85,7 @@ class Engine:
         self._kind = kind
         self._watchers = Watchers()
         self._claims = Claims(self)
+        self.attendance = Attendance(self, self._watchers, self._claims)
 
     # --- starting and stopping -----------------------------------------------------------
 
@@ -355,34 +355,6 @@ class Engine:
         """Tell whether someone watches a run."""
         return bool(self._watchers)
 
-    async def attend(self, operation: Append, watcher: Watcher) -> None:
-        """Append an event, handle its run here, and feed the watcher from that event on.
-
-        Whatever comes of it, `leave` has to be called.
-
-        Raises:
-            StaleEventError: the event was refused.
-        """
-        name = watcher.correlation_id
-        self._claims.want(name)
-        self._watchers.enter(watcher)
-        await self.store.become_worker()
-        appended = await self.append(operation)
-        if appended.position is None:
-            raise StaleEventError(
-                f"{operation.event.name!r} was refused by run {name!r}: {appended.reason}"
-            )
-        watcher.start_at(appended.position)
-        if appended.status == "duplicate":
-            watcher.look()
-            self._claims.want_now(name)
-            self._claims.unwant(name)
-
-    def leave(self, watcher: Watcher) -> None:
-        """End what `attend` began."""
-        self._watchers.leave(watcher)
-        self._claims.unwant(watcher.correlation_id)
-
     def append(self, operation: Append) -> asyncio.Future[Appended]:
         """Append an event and return a future for what became of it."""
         future: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
@@ -397,42 +369,6 @@ class Engine:
 
         self.submit(operation, deliver)
         return future
-
-    async def follow(self, watcher: Watcher) -> AsyncIterator[StoredEvent]:
-        """Yield a run's events from what the store has, and on, until the run has settled."""
-        try:
-            with self._watchers.add(watcher):
-                self._claims.keep_watch()
-                watcher.look()
-                while (event := await watcher.next(self.store.reader)) is not None:
-                    yield event
-        finally:
-            self._claims.relax()
-
-    async def wait(self, waiter: Waiter) -> None:
-        """Return when the run has settled, whoever handles it."""
-        try:
-            with self._watchers.add(waiter):
-                if waiter.correlation_id not in self.active:
-                    self._claims.keep_watch()
-                    waiter.look()
-                await waiter.wait(self.store.reader)
-        finally:
-            self._claims.relax()
-
-    async def settle(self, names: list[str]) -> list[str]:
-        """Handle these runs until they have settled; return those that no one else had."""
-        await self.store.become_worker()
-        continued: list[str] = []
-        with contextlib.ExitStack() as stack:
-            waiters = [stack.enter_context(self._watchers.add(Waiter(name, 0))) for name in names]
-            for name in names:
-                self._claims.want_now(name)
-                stack.callback(self._claims.unwant, name)
-            for waiter in waiters:
-                is_ours = await waiter.wait(self.store.reader, self.store.worker_id)
-                continued += [waiter.correlation_id] if is_ours else []
-        return continued
 
 
 def _ignore(_result: object, error: BaseException | None) -> None:

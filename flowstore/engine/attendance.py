@@ -1,0 +1,101 @@
+"""Those who wait for what comes of a run: they are fed as long as they attend."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Protocol
+
+from flowstore.engine.watch import Waiter, Watcher, Watchers
+from flowstore.errors import StaleEventError
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import AsyncIterator
+
+    from flowstore.engine.active import ActiveRun
+    from flowstore.engine.claims import Claims
+    from flowstore.store.base import Append, Appended, Store, StoredEvent
+
+
+class Host(Protocol):
+    """What attending needs of the engine."""
+
+    store: Store
+    active: dict[str, ActiveRun]
+
+    def append(self, operation: Append) -> asyncio.Future[Appended]:
+        """Append an event and return a future for what became of it."""
+        ...
+
+
+class Attendance:
+    """Processing, following and waiting, for callers outside of handlers."""
+
+    def __init__(self, host: Host, watchers: Watchers, claims: Claims) -> None:
+        self._host = host
+        self._watchers = watchers
+        self._claims = claims
+
+    async def attend(self, operation: Append, watcher: Watcher) -> None:
+        """Append an event, handle its run here, and feed the watcher from that event on.
+
+        Whatever comes of it, `leave` has to be called.
+
+        Raises:
+            StaleEventError: the event was refused.
+        """
+        name = watcher.correlation_id
+        self._claims.want(name)
+        self._watchers.enter(watcher)
+        await self._host.store.become_worker()
+        appended = await self._host.append(operation)
+        if appended.position is None:
+            raise StaleEventError(
+                f"{operation.event.name!r} was refused by run {name!r}: {appended.reason}"
+            )
+        watcher.start_at(appended.position)
+        if appended.status == "duplicate":
+            watcher.look()
+            self._claims.want_now(name)
+            self._claims.unwant(name)
+
+    def leave(self, watcher: Watcher) -> None:
+        """End what `attend` began."""
+        self._watchers.leave(watcher)
+        self._claims.unwant(watcher.correlation_id)
+
+    async def follow(self, watcher: Watcher) -> AsyncIterator[StoredEvent]:
+        """Yield a run's events from what the store has, and on, until the run has settled."""
+        try:
+            with self._watchers.add(watcher):
+                self._claims.keep_watch()
+                watcher.look()
+                while (event := await watcher.next(self._host.store.reader)) is not None:
+                    yield event
+        finally:
+            self._claims.relax()
+
+    async def wait(self, waiter: Waiter) -> None:
+        """Return when the run has settled, whoever handles it."""
+        try:
+            with self._watchers.add(waiter):
+                if waiter.correlation_id not in self._host.active:
+                    self._claims.keep_watch()
+                    waiter.look()
+                await waiter.wait(self._host.store.reader)
+        finally:
+            self._claims.relax()
+
+    async def settle(self, names: list[str]) -> list[str]:
+        """Handle these runs until they have settled; return those that no one else had."""
+        await self._host.store.become_worker()
+        continued: list[str] = []
+        with contextlib.ExitStack() as stack:
+            waiters = [stack.enter_context(self._watchers.add(Waiter(name, 0))) for name in names]
+            for name in names:
+                self._claims.want_now(name)
+                stack.callback(self._claims.unwant, name)
+            for waiter in waiters:
+                is_ours = await waiter.wait(self._host.store.reader, self._host.store.worker_id)
+                continued += [waiter.correlation_id] if is_ours else []
+        return continued
