@@ -451,6 +451,61 @@ async def test_a_failing_generator_in_a_thread_is_an_error_event(workflow, caplo
     ]
 
 
+class _FatalError(BaseException):
+    """Not an Exception, and still no reason to leave a run hanging."""
+
+
+def _stops(event):
+    return next(iter([]))
+
+
+def _stops_in_a_generator(event):
+    yield WorkflowEvent.progress("one", "at it")
+    raise _FatalError("fatal")
+
+
+async def _stops_on_the_loop(event):
+    raise StopAsyncIteration("at the end")
+
+
+async def _is_fatal(event):
+    raise _FatalError("fatal")
+
+
+def _exits_as_a_generator(event):
+    raise GeneratorExit
+
+
+async def _stops_in_a_step(event, ctx):
+    await ctx.step("first", next, iter([]))
+
+
+async def _fails_in_a_group(event):
+    async with asyncio.TaskGroup() as group:
+        group.create_task(asyncio.Event().wait())
+        raise ValueError("in a group")
+
+
+@pytest.mark.parametrize(
+    "handler",
+    [
+        _stops,
+        _stops_in_a_generator,
+        _stops_on_the_loop,
+        _is_fatal,
+        _exits_as_a_generator,
+        _stops_in_a_step,
+        _fails_in_a_group,
+    ],
+)
+async def test_exceptions_of_an_uncommon_kind_are_failures_like_others(workflow, handler, caplog):
+    workflow.register("go", handler)
+    async with asyncio.timeout(20):
+        events = await collect(workflow.process(WorkflowEvent("go"), correlation_id="r"))
+    assert events[-1].name == "error"
+    assert await workflow.run("r").status() == "failed"
+
+
 # --- nonsense ------------------------------------------------------------------------------
 
 

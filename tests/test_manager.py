@@ -281,6 +281,20 @@ async def test_workflows_of_other_names_are_left_alone(make):
     assert [run.correlation_id for run in await mails.runs()] == ["m"]
 
 
+async def test_a_run_that_belongs_to_another_workflow_is_not_handled_here(make, path):
+    """It is refused at once: no one would ever come to handle it."""
+    orders, mails = make(name="orders").register("go", _count), make(name="mails")
+    mails.register("go", _count)
+    await orders.send(WorkflowEvent("go"), correlation_id="o")
+    async with asyncio.timeout(20):
+        with pytest.raises(ConfigurationError, match=r"'o'.*'orders'.*'mails'"):
+            await collect(mails.process(WorkflowEvent("go"), correlation_id="o"))
+        with pytest.raises(ConfigurationError, match=r"'o'.*'orders'.*'mails'"):
+            await mails.resume("o")
+    assert query(path, "SELECT count(*) FROM event") == [(1,)]
+    assert await orders.resume("o") == ["o"]
+
+
 @pytest.mark.parametrize("name", ["", 7, None, "a\0b", "x" * 1000])
 def test_a_workflow_needs_a_proper_name(make, name):
     with pytest.raises(InvalidValueError, match="name"):
