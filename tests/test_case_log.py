@@ -176,7 +176,7 @@ def test_case_log_killed_and_run_again_agrees_with_a_plain_fold(tmp_path, seed):
     log = write_log(tmp_path / "log.jsonl", repeat_a_third(interleave(rows, seed), seed))
     before = 0
     for _ in range(2):
-        killed = feed_and_kill(log, chance.randint(1, 20), chance.random() / 50, "--batch", "5")
+        killed = feed_and_kill(log, chance.randint(1, 10), chance.random() / 50, "--batch", "5")
         assert killed == -signal.SIGKILL
         heads = sum(head for _, _, head, _ in read_runs(tmp_path / "cases.db"))
         assert heads >= before
@@ -194,7 +194,7 @@ def test_case_log_agrees_on_a_real_log(tmp_path):
     with gzip.open(RECEIPT, "rt", encoding="utf-8") as lines:
         rows = [json.loads(line) for line in lines]
     log = write_log(tmp_path / "log.jsonl.gz", repeat_a_third(interleave(rows, 1), 2))
-    assert feed_and_kill(log, 5, 0.01, "--batch", "100") == -signal.SIGKILL
+    assert feed_and_kill(log, 3, 0.01, "--batch", "100") == -signal.SIGKILL
     figures, lines = summary_of(feed(log, "--json"))
     assert figures == plain_fold(rows)
     assert (figures["cases"], figures["events"]) == (1434, 8577)
@@ -226,7 +226,7 @@ def test_case_log_summary_for_people(tmp_path):
 
 
 def test_case_log_shows_progress_on_long_files(tmp_path):
-    done = feed(write_log(tmp_path / "log.jsonl", make_rows(8)), "--batch", "40")
+    done = feed(write_log(tmp_path / "log.jsonl", make_rows(8)), "--batch", "20")
     assert re.findall(r"^(\d+) lines, [\d,]+ a second$", done.stderr, re.MULTILINE) == [
         "400",
         "800",
