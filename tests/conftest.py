@@ -48,3 +48,9 @@ async def make(path: Path) -> AsyncIterator[Callable[..., WorkflowManager]]:
 @pytest.fixture
 def workflow(make: Callable[..., WorkflowManager]) -> WorkflowManager:
     return make()
+
+
+@pytest.fixture
+def patient(make: Callable[..., WorkflowManager]) -> WorkflowManager:
+    """A manager whose retries keep no one waiting."""
+    return make(clock=VirtualClock(is_automatic=True))
