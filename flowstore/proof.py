@@ -15,7 +15,7 @@ from operator import is_
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import orjson
-from pydantic import BaseModel, TypeAdapter, ValidationError
+import pydantic  # not its names: they would load half of it before anyone needs them
 
 from flowstore.door import child, encode_json
 from flowstore.errors import InvalidValueError
@@ -41,7 +41,7 @@ class Form:
     __slots__ = ("_adapter", "_has_sets")
 
     def __init__(self, annotation: Any) -> None:
-        self._adapter: TypeAdapter[Any] = TypeAdapter(annotation)
+        self._adapter: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(annotation)
         self._adapter.rebuild(raise_errors=True)
         self._has_sets = _mentions_sets(self._adapter.core_schema)
 
@@ -79,7 +79,7 @@ class Form:
     def _load(self, text: str | bytes, path: str, *, stored: bool) -> Any:
         try:
             return self._adapter.validate_json(text, by_alias=False, by_name=True)
-        except ValidationError as error:
+        except pydantic.ValidationError as error:
             first = error.errors(include_url=False, include_context=False, include_input=False)[0]
             where = _join(path, first["loc"])
             if stored:
@@ -126,12 +126,19 @@ def difference(old: object, new: object, path: str) -> InvalidValueError | None:
     for kinds, compare in _COMPARE:
         if isinstance(old, kinds):
             return compare(old, new, path)
-    if is_dataclass(old) and not isinstance(old, type):
+    if is_typed_object(old):
         return _fields_difference(old, new, path)
     if _same_scalar(old, new):
         return None
     problem = f"would come back as another {kind.__name__}; {_REMEDY}"
     return InvalidValueError(path, problem)
+
+
+def is_typed_object(value: object) -> bool:
+    """Tell whether a value is an object of a model class or a dataclass."""
+    if isinstance(value, pydantic.BaseModel):
+        return True
+    return is_dataclass(value) and not isinstance(value, type)
 
 
 def _same_scalar(old: Any, new: Any) -> bool:
@@ -200,7 +207,7 @@ def _fields_difference(old: object, new: object, path: str) -> InvalidValueError
         found = difference(getattr(old, name, None), getattr(new, name, None), child(path, name))
         if found is not None:
             return found
-    if isinstance(old, BaseModel) and isinstance(new, BaseModel):
+    if isinstance(old, pydantic.BaseModel) and isinstance(new, pydantic.BaseModel):
         return _dict_difference(old.__pydantic_extra__ or {}, new.__pydantic_extra__ or {}, path)
     return None
 
@@ -209,12 +216,11 @@ _COMPARE: Final[tuple[tuple[Any, Callable[..., InvalidValueError | None]], ...]]
     (dict, _dict_difference),
     ((list, tuple), _sequence_difference),
     ((set, frozenset), _set_difference),
-    (BaseModel, _fields_difference),
 )
 
 
 def _field_names(value: object) -> Sequence[str]:
-    if isinstance(value, BaseModel):
+    if isinstance(value, pydantic.BaseModel):
         return tuple(type(value).model_fields)
     if is_dataclass(value) and not isinstance(value, type):
         return tuple(field.name for field in fields(value))

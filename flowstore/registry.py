@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from pydantic import BaseModel
+import pydantic  # not its names: they would load half of it before anyone needs them
 
 from flowstore.errors import EventTypeError
 from flowstore.events import WorkflowEvent
@@ -116,7 +116,7 @@ class EventTypes:
 
 def is_typed(kind: type) -> bool:
     """Tell whether a class is a Pydantic model class or a dataclass, and not an envelope."""
-    if issubclass(kind, BaseModel):
+    if issubclass(kind, pydantic.BaseModel):
         return True
     return is_dataclass(cast("object", kind)) and not issubclass(kind, WorkflowEvent)
 

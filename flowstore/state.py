@@ -16,7 +16,7 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import orjson
-from pydantic import BaseModel
+import pydantic  # not its names: they would load half of it before anyone needs them
 from pydantic.errors import PydanticUserError
 
 from flowstore.change import STRICT, Operation, apply, copied, differ, perform, reorder, replay
@@ -60,7 +60,7 @@ class StateKind:
         if kind is dict:
             return
         if not isinstance(cast("object", kind), type) or not (
-            issubclass(kind, BaseModel) or is_dataclass(cast("object", kind))
+            issubclass(kind, pydantic.BaseModel) or is_dataclass(cast("object", kind))
         ):
             message = f"state={kind!r}: must be dict, a Pydantic model class or a dataclass"
             raise ConfigurationError(message)

@@ -6,7 +6,7 @@ import contextlib
 import errno
 import os
 import sqlite3
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from sample import fill, writing

@@ -278,6 +278,19 @@ async def test_a_handler_is_repeated_when_its_commit_found_the_database_locked(m
         assert await workflow.run("r").state() == {"count": 1}
 
 
+async def test_serving_a_database_that_is_locked(make, path):
+    await make().send(WorkflowEvent("x"), correlation_id="r")
+    workflow = make(f"sqlite:///{path}?busy_timeout=0.05")
+    workflow.register("x", count)
+    await workflow.run("r").info()
+    with locked(path):
+        with pytest.raises(StoreBusyError):
+            await workflow.resume()
+        with pytest.raises(StoreBusyError):
+            await workflow.__aenter__()
+    assert await workflow.resume() == ["r"]
+
+
 async def test_a_lease_that_cannot_be_renewed_ends_nothing(make, path, monkeypatch, caplog):
     """The writer's thread lives on for those who come later."""
     short = partial(SQLiteStore, lease_seconds=0.15)

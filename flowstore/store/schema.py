@@ -60,7 +60,6 @@ run = Table(
         "workflow",
         "owner",
         sqlite_where=text("status = 'running'"),
-        postgresql_where=text("status = 'running'"),
     ),
 )
 
@@ -102,7 +101,6 @@ transition = Table(
         "ix_transition_dead",
         "started_at",
         sqlite_where=text("outcome = 'dead'"),
-        postgresql_where=text("outcome = 'dead'"),
     ),
     sqlite_with_rowid=False,
 )

@@ -63,7 +63,6 @@ def _create_run() -> None:
         "run",
         ["workflow", "owner"],
         sqlite_where=sa.text("status = 'running'"),
-        postgresql_where=sa.text("status = 'running'"),
     )
 
 
@@ -112,7 +111,6 @@ def _create_transition() -> None:
         "transition",
         ["started_at"],
         sqlite_where=sa.text("outcome = 'dead'"),
-        postgresql_where=sa.text("outcome = 'dead'"),
     )
 
 
