@@ -234,6 +234,8 @@ class WorkflowManager:
         The event itself comes first, then every event of the run from there on. An ``id`` that
         the run already has attaches to what became of the original, and goes on with it.
 
+        A handler that iterates this keeps its own place among the ``concurrency`` meanwhile.
+
         Raises:
             StaleEventError: the run is closed.
             EventTypeError, InvalidValueError, EventConflictError, StoreError: as for `send`.
@@ -290,6 +292,11 @@ class WorkflowManager:
             names = [record.correlation_id for record in reversed(records)]
         else:
             record = await runtime.record(correlation_id)
+            if record.workflow != self.name:
+                raise ConfigurationError(
+                    f"run {correlation_id!r} belongs to workflow {record.workflow!r}, not to "
+                    f"{self.name!r}; resume it there"
+                )
             names = [] if record.status in SETTLED else [correlation_id]
         return await runtime.engine().attendance.settle(names)
 

@@ -69,7 +69,9 @@ class Retry:
         if not 0 <= self.jitter <= 1:
             raise ConfigurationError(f"Retry(jitter={self.jitter}): it is a part, from 0 to 1")
 
-    def seconds_after(self, attempt: int, error: Exception, chance: random.Random) -> float | None:
+    def seconds_after(
+        self, attempt: int, error: BaseException, chance: random.Random
+    ) -> float | None:
         """Return how long to wait after this failed attempt, or None to give up."""
         if attempt >= self.attempts or not isinstance(error, self.on):
             return None

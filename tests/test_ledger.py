@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from flowstore.errors import EventConflictError, LeaseLostError, RunNotFoundError
+from flowstore.errors import (
+    ConfigurationError,
+    EventConflictError,
+    LeaseLostError,
+    RunNotFoundError,
+)
 from flowstore.store.base import (
     Append,
     Close,
@@ -215,10 +220,13 @@ def test_one_that_waits_for_its_time_is_left_alone(owned: World):
     assert owned.append("c", claim_for="you", now=NOW + 5).grant is not None
 
 
-def test_a_run_of_another_workflow_is_not_granted(world: World):
+def test_a_run_of_another_workflow_takes_no_event(world: World):
     world.append("a")
+    before = len(world.ledger.events)
     operation = Append("r", "other", new("b"), chosen_id=True, now=NOW, claim_for="me")
-    assert world.ledger.append(operation).grant is None
+    with pytest.raises(ConfigurationError, match="belongs to workflow"):
+        world.ledger.append(operation)
+    assert len(world.ledger.events) == before
 
 
 def test_a_lease_on_a_settled_run_needs_no_reading(owned: World):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import inspect
 import typing
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from flowstore.clock import to_datetime
 from flowstore.context import Context
+from flowstore.engine.calls import call_step, in_thread, return_annotation, takes_idempotency_key
 from flowstore.errors import (
     ConfigurationError,
     EventTypeError,
@@ -138,7 +140,7 @@ class Attempt:
         if handler.runs_on_loop:
             returned = handler.function(*arguments)
         else:
-            returned = await asyncio.to_thread(self._call_plain, arguments)
+            returned = await in_thread(handler.name, partial(self._call_plain, arguments))
         if hasattr(returned, "__aiter__"):
             items = cast("AsyncIterator[Any]", returned)
             async for item in items:
@@ -307,14 +309,14 @@ class Attempt:
             self._used = {}
         number = self._used[name] = self._used.get(name, 0) + 1
         key = (self._stored.position, self.handler_name, name, number)
-        annotation = _return_annotation(function)
+        annotation = return_annotation(function)
         if key in run.steps:
             return codec.decode_value(run.steps[key], annotation)
-        if "idempotency_key" not in keywords and _takes_idempotency_key(function):
+        if "idempotency_key" not in keywords and takes_idempotency_key(function):
             keywords = {**keywords, "idempotency_key": self._key(name, number)}
         clock = self._around.clock
         started = clock.now()
-        value = await _call_step(function, arguments, keywords)
+        value = await call_step(name, function, arguments, keywords)
         text = codec.encode_value(value, f"step[{name!r}]", annotation=annotation)
         self._check_open()
         step = StepRow(run.id, *key, text, started, clock.now() - started)
@@ -340,30 +342,6 @@ class Attempt:
             raise FlowstoreError(
                 f"handler {self.handler_name!r} has ended; its context can no longer be used"
             )
-
-
-async def _call_step(
-    function: Callable[..., Any], arguments: tuple[Any, ...], keywords: dict[str, Any]
-) -> Any:
-    if inspect.iscoroutinefunction(function):
-        return await function(*arguments, **keywords)
-    value: Any = await asyncio.to_thread(function, *arguments, **keywords)
-    return await value if inspect.isawaitable(value) else value
-
-
-def _takes_idempotency_key(function: Callable[..., Any]) -> bool:
-    try:
-        return "idempotency_key" in inspect.signature(function).parameters
-    except (TypeError, ValueError):
-        return False
-
-
-def _return_annotation(function: Callable[..., Any]) -> Any:
-    """Return the function's return annotation, or None if it has none that can be resolved."""
-    try:
-        return typing.get_type_hints(function).get("return")
-    except (TypeError, NameError, AttributeError):
-        return None
 
 
 def _split(returned: Any) -> tuple[Any, Any]:

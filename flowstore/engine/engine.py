@@ -24,6 +24,7 @@ from flowstore.errors import (
     FlowstoreError,
     LeaseLostError,
     StatementError,
+    StoreClosedError,
     StoreError,
 )
 from flowstore.events import ERROR, PROGRESS
@@ -113,9 +114,14 @@ class Engine:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
         self.active.clear()
-        self._claims.is_stopping = False
-        if self.store.is_worker:
-            await self.store.perform(base.Release(self.store.worker_id))
+        self._watchers.fail_all(
+            StoreClosedError("the WorkflowManager was closed while this run was watched")
+        )
+        try:
+            if self.store.is_worker:
+                await self.store.perform(base.Release(self.store.worker_id))
+        finally:
+            self._claims.is_stopping = False
 
     # --- sending ---------------------------------------------------------------------------
 
@@ -161,6 +167,8 @@ class Engine:
             grant: its lease.
             kept: the state whose version the claim named; it counts if it is still the run's.
         """
+        if self._claims.is_stopping:
+            return  # the lease is given back with the others
         name = grant.run.correlation_id
         loaded = grant.loaded
         self.states.discard(name)
@@ -192,12 +200,12 @@ class Engine:
             self._lose(run, error)
         except FlowstoreError as error:
             self._break(run, error)
-        except asyncio.CancelledError:
-            self._let_go(run)
-            raise
         except Exception as error:
             logger.exception("the engine failed on run %r", run.correlation_id)
             self._break(run, error)
+        except BaseException:  # cancelled, or the program ends
+            self._let_go(run)
+            raise
 
     def _commit_event(
         self, run: ActiveRun, stored: StoredEvent, done: Done

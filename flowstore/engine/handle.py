@@ -68,7 +68,7 @@ async def handle_event(around: Around, run: ActiveRun, stored: StoredEvent) -> D
 
 async def _try(
     around: Around, run: ActiveRun, stored: StoredEvent, handler: Handler
-) -> tuple[Attempt | None, Exception | None]:
+) -> tuple[Attempt | None, BaseException | None]:
     attempt: Attempt | None = None
     run.error = None
     try:
@@ -83,7 +83,9 @@ async def _try(
         if task is None or task.cancelling():
             raise
         return attempt, FlowstoreError("the handler was cancelled from within")
-    except Exception as error:
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
         if run.error is not None:
             # The store failed under this very attempt, which then is not the handler's fault.
             raise run.error from error
@@ -159,7 +161,7 @@ def _transition(  # noqa: PLR0917 - a row of the hot path; names for its cells c
 
 
 def _fail(
-    around: Around, attempt: Attempt, stored: StoredEvent, error: Exception, done: Done
+    around: Around, attempt: Attempt, stored: StoredEvent, error: BaseException, done: Done
 ) -> None:
     run, handler = attempt.run, attempt.handler
     text = printable(_told(error))
@@ -210,7 +212,7 @@ def fail_statement(around: Around, stored: StoredEvent, done: Done, error: State
     return failed
 
 
-def _told(error: Exception) -> str:
+def _told(error: BaseException) -> str:
     """Return what an exception says; some cannot even say that."""
     try:
         return str(error) or type(error).__name__
@@ -218,7 +220,7 @@ def _told(error: Exception) -> str:
         return f"{type(error).__name__} (its message cannot be shown)"
 
 
-def _trace(error: Exception) -> str:
+def _trace(error: BaseException) -> str:
     try:
         return "".join(traceback.format_exception(error))
     except Exception:  # noqa: BLE001 - it calls the user's __str__ too
@@ -226,7 +228,7 @@ def _trace(error: Exception) -> str:
 
 
 def _error_event(
-    around: Around, stored: StoredEvent, handler: Handler, error: Exception, text: str
+    around: Around, stored: StoredEvent, handler: Handler, error: BaseException, text: str
 ) -> NewEvent:
     data: dict[str, Any] = {
         "event": stored.name,

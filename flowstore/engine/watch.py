@@ -201,6 +201,11 @@ class Watchers:
         for watcher in self._by_name.get(name, ()):
             watcher.fail(error)
 
+    def fail_all(self, error: BaseException) -> None:
+        """Say that nothing goes on here."""
+        for name in self._by_name:
+            self.fail(name, error)
+
     def look(self, name: str) -> None:
         """Have those who watch a run look in the store."""
         for watcher in self._by_name.get(name, ()):

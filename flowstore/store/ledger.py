@@ -8,10 +8,15 @@ decisions.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from flowstore.codec import refuse_engine_id, same_content
-from flowstore.errors import EventConflictError, LeaseLostError, RunNotFoundError
+from flowstore.errors import (
+    ConfigurationError,
+    EventConflictError,
+    LeaseLostError,
+    RunNotFoundError,
+)
 from flowstore.events import PROGRESS
 from flowstore.store import base
 from flowstore.store.base import (
@@ -109,15 +114,16 @@ class Ledger:
                 refuse_engine_id(event.id)
             run = lookup.add_run(operation.correlation_id, operation.workflow, operation.now)
             self.new_runs.append(run)
+        elif run.workflow != operation.workflow:
+            refuse_other_workflow(run.correlation_id, run.workflow, operation.workflow)
         elif operation.chosen_id:
             original = lookup.event(run.id, event.id)
             if original is not None:
                 return self._repeat(run, operation, original)
             refuse_engine_id(event.id)
-        if event.expires_at is not None and event.expires_at <= operation.now:
-            return self._refuse(run, operation, base.EXPIRED, "the event had expired when sent")
-        if run.status in base.CLOSED:
-            return self._refuse(run, operation, base.STALE, f"the run is {run.status}")
+        refused = self._refuse(run, operation)
+        if refused is not None:
+            return refused
         position = run.head + 1
         row = StoredEvent(run.id, position, *event)
         self.events.append(row)
@@ -149,7 +155,14 @@ class Ledger:
         self._drop(run, event, base.DUPLICATE, detail, operation.now)
         return Appended("duplicate", original.position, run.id, run.status, run.owner, detail)
 
-    def _refuse(self, run: RunRow, operation: Append, reason: str, detail: str) -> Appended:
+    def _refuse(self, run: RunRow, operation: Append) -> Appended | None:
+        expires_at = operation.event.expires_at
+        if expires_at is not None and expires_at <= operation.now:
+            reason, detail = base.EXPIRED, "the event had expired when sent"
+        elif run.status in base.CLOSED:
+            reason, detail = base.STALE, f"the run is {run.status}"
+        else:
+            return None
         self._drop(run, operation.event, reason, detail, operation.now)
         return Appended("stale", None, run.id, run.status, run.owner, detail)
 
@@ -161,13 +174,9 @@ class Ledger:
     # --- leases ----------------------------------------------------------------------
 
     def _may_grant(self, run: RunRow, operation: Append) -> bool:
-        return (
-            run.workflow == operation.workflow
-            and (run.ready_at is None or run.ready_at <= operation.now)
-            and (
-                run.owner is None
-                or (run.owner != operation.claim_for and self._lookup.has_lost_lease(run.owner))
-            )
+        return (run.ready_at is None or run.ready_at <= operation.now) and (
+            run.owner is None
+            or (run.owner != operation.claim_for and self._lookup.has_lost_lease(run.owner))
         )
 
     def _grant_after_append(self, run: RunRow, operation: Append, row: StoredEvent) -> Grant:
@@ -328,6 +337,18 @@ class Ledger:
                 )
         run.reason = operation.reason
         self._let_go(run, status, None)
+
+
+def refuse_other_workflow(correlation_id: str, has: str, asked: str) -> NoReturn:
+    """Refuse to mix the runs of two workflows.
+
+    Raises:
+        ConfigurationError: always; names both.
+    """
+    raise ConfigurationError(
+        f"run {correlation_id!r} belongs to workflow {has!r}, not to {asked!r}; give the "
+        f"WorkflowManager that name (name={has!r}), or the event another correlation_id"
+    )
 
 
 def _is_same(event: NewEvent, original: StoredEvent) -> bool:

@@ -10,7 +10,12 @@ import contextlib
 import sqlite3
 from typing import TYPE_CHECKING, Any
 
-from flowstore.errors import FlowstoreError, StatementError, StoreError
+from flowstore.errors import (
+    FlowstoreError,
+    StatementError,
+    StoreError,
+    StoreUnavailableError,
+)
 from flowstore.store import base, statements
 from flowstore.store.execute import RolledBackError, UserStatements
 from flowstore.store.failures import translate
@@ -51,6 +56,9 @@ class Session:
         self.unheard = False
         """Another connection has written and the listeners do not know yet."""
         self._connection = connection
+        self._path = path
+        place = None if path is None else path.stat()
+        self._place = None if place is None else (place.st_ino, place.st_dev)
         self._where = MEMORY if path is None else str(path)
         self._turn = turn
         self._patience = patience
@@ -103,6 +111,7 @@ class Session:
 
     def _begin(self) -> None:
         try:
+            self._check_place()
             if self._turn is not None:
                 self._turn.acquire(self._patience)
             self._connection.execute("BEGIN IMMEDIATE")
@@ -114,6 +123,20 @@ class Session:
             if self._turn is not None and not isinstance(error, OSError):
                 self._turn.release()
             raise translate(error, self._where) from error
+
+    def _check_place(self) -> None:
+        """Refuse to write to a file that no one will find again: SQLite would not notice."""
+        if self._path is None:
+            return
+        try:
+            found = self._path.stat()
+        except FileNotFoundError:
+            found = None
+        if found is None or (found.st_ino, found.st_dev) != self._place:
+            raise StoreUnavailableError(
+                f"{self._where}: the file was removed or replaced while it was open, so nothing "
+                "is written any more; put it back and start again"
+            )
 
     def _abandon(self) -> None:
         self._ledger.clear()

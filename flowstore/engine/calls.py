@@ -1,0 +1,53 @@
+"""Calling the user's functions: on the loop or in a thread, and what they say of themselves."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import typing
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+async def in_thread(name: str, function: Callable[[], Any]) -> Any:
+    """Call a plain function in a worker thread.
+
+    A StopIteration cannot pass through a future, nor a GeneratorExit through a coroutine.
+    """
+
+    def call() -> Any:
+        try:
+            return function()
+        except (StopIteration, GeneratorExit) as error:
+            raise RuntimeError(f"{name!r} raised {type(error).__name__}") from error
+
+    return await asyncio.to_thread(call)
+
+
+async def call_step(
+    name: str, function: Callable[..., Any], arguments: tuple[Any, ...], keywords: dict[str, Any]
+) -> Any:
+    """Call a step's function: on the loop if it is a coroutine function, else in a thread."""
+    if inspect.iscoroutinefunction(function):
+        return await function(*arguments, **keywords)
+    value = await in_thread(name, partial(function, *arguments, **keywords))
+    return await value if inspect.isawaitable(value) else value
+
+
+def takes_idempotency_key(function: Callable[..., Any]) -> bool:
+    """Tell whether a function has a parameter of that name."""
+    try:
+        return "idempotency_key" in inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return False
+
+
+def return_annotation(function: Callable[..., Any]) -> Any:
+    """Return the function's return annotation, or None if it has none that can be resolved."""
+    try:
+        return typing.get_type_hints(function).get("return")
+    except (TypeError, NameError, AttributeError):
+        return None
