@@ -81,8 +81,11 @@ RUN_COLUMNS: tuple[str, ...] = tuple(RunRow.__dataclass_fields__)
 
 
 def _selects() -> dict[str, Any]:
+    return {**_selects_of_events(), **_selects_of_work()}
+
+
+def _selects_of_events() -> dict[str, Any]:
     run, event = schema.run, schema.event
-    transition, snapshot, step = schema.transition, schema.snapshot, schema.step
     key: BindParameter[Any] = bindparam("key")
     after: BindParameter[Any] = bindparam("after")
     whole_event = [event.c[name] for name in StoredEvent._fields]
@@ -110,6 +113,14 @@ def _selects() -> dict[str, Any]:
             .order_by(event.c.position),
             ("key", "after", "until"),
         ),
+    }
+
+
+def _selects_of_work() -> dict[str, Any]:
+    transition, snapshot, step = schema.transition, schema.snapshot, schema.step
+    key: BindParameter[Any] = bindparam("key")
+    after: BindParameter[Any] = bindparam("after")
+    return {
         "last_snapshot": (
             select(snapshot.c.position, snapshot.c.state)
             .where(snapshot.c.run_id == key)

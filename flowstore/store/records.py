@@ -1,0 +1,206 @@
+"""What a store keeps, as records: rows for the writer, and what readers get.
+
+Rows of the hot path are named tuples in the order of their table's columns, so that a batch
+of them is handed to the driver as it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+Status = Literal["running", "waiting", "idle", "completed", "failed", "cancelled"]
+
+CLOSED: frozenset[str] = frozenset({"completed", "failed", "cancelled"})
+SETTLED: frozenset[str] = CLOSED | {"waiting", "idle"}
+
+# Why an event was refused, as the drop ledger has it.
+DUPLICATE = "duplicate"
+CONFLICT = "conflict"
+STALE = "stale"
+EXPIRED = "expired"
+LEASE_LOST = "lease_lost"
+
+# How a handler's attempt at an event ended.
+HANDLED = "handled"
+DROPPED = "dropped"
+RETRIED = "retried"
+DEAD = "dead"
+
+
+# --- rows ----------------------------------------------------------------------------
+
+
+class NewEvent(NamedTuple):
+    """An event that has passed the door and has no position yet.
+
+    ``data`` and ``metadata`` are JSON texts; None stands for None.
+    """
+
+    id: str
+    name: str
+    version: int
+    data: str | None
+    metadata: str | None
+    error: str | None
+    causation_id: str | None
+    created_at: int
+    expires_at: int | None
+
+
+class StoredEvent(NamedTuple):
+    """An event as the log has it."""
+
+    run_id: int
+    position: int
+    id: str
+    name: str
+    version: int
+    data: str | None
+    metadata: str | None
+    error: str | None
+    causation_id: str | None
+    created_at: int
+    expires_at: int | None
+
+
+class TransitionRow(NamedTuple):
+    """One attempt of one handler at one event.
+
+    ``number`` counts the run's transitions; ``duration`` is in microseconds.
+    """
+
+    run_id: int
+    position: int
+    number: int
+    handler: str
+    attempt: int
+    outcome: str
+    change: str | None
+    error: str | None
+    traceback: str | None
+    started_at: int
+    duration: int
+
+
+class SnapshotRow(NamedTuple):
+    """The whole state as it was after a position."""
+
+    run_id: int
+    position: int
+    state: str
+
+
+class StepRow(NamedTuple):
+    """The recorded result of a finished step."""
+
+    run_id: int
+    position: int
+    handler: str
+    name: str
+    number: int
+    result: str | None
+    started_at: int
+    duration: int
+
+
+class DropRow(NamedTuple):
+    """An event (or a commit) that was refused, and why."""
+
+    run_id: int
+    event_id: str | None
+    name: str | None
+    position: int | None
+    handler: str | None
+    reason: str
+    detail: str | None
+    created_at: int
+
+
+@dataclass(slots=True)
+class RunRow:
+    """A run as the store has it."""
+
+    id: int
+    correlation_id: str
+    workflow: str
+    status: str
+    head: int
+    cursor: int
+    state_version: int
+    epoch: int
+    owner: str | None
+    ready_at: int | None
+    result: str | None
+    reason: str | None
+    lineage: str | None
+    created_at: int
+    updated_at: int
+
+
+# --- what readers get ------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRecord:
+    """A run, as readers see it. Times are microseconds since 1970, UTC."""
+
+    correlation_id: str
+    workflow: str
+    status: str
+    head: int
+    cursor: int
+    state_version: int
+    epoch: int
+    owner: str | None
+    ready_at: int | None
+    result: str | None
+    reason: str | None
+    lineage: str | None
+    created_at: int
+    updated_at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransitionRecord:
+    """A transition, as readers see it; ``change`` is a JSON text, ``duration`` microseconds."""
+
+    position: int
+    number: int
+    handler: str
+    attempt: int
+    outcome: str
+    change: str | None
+    error: str | None
+    traceback: str | None
+    started_at: int
+    duration: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DropRecord:
+    """A drop, as readers see it."""
+
+    correlation_id: str
+    event_id: str | None
+    name: str | None
+    position: int | None
+    handler: str | None
+    reason: str
+    detail: str | None
+    created_at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetterRecord:
+    """An event whose handler failed for good, as readers see it."""
+
+    correlation_id: str
+    position: int
+    event_id: str
+    name: str
+    handler: str
+    attempt: int
+    error: str | None
+    traceback: str | None
+    started_at: int
