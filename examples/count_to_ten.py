@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import os
 import signal
+import sys
 from typing import TYPE_CHECKING
 
 from flowstore import Context, WorkflowEvent, WorkflowManager
@@ -65,4 +66,7 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    try:
+        asyncio.run(main())
+    except KeyboardInterrupt:
+        sys.exit("interrupted; run it again to go on")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 import signal
+import subprocess
+import sys
 
 import pytest
-from programs import EXAMPLES, read_runs, run
+from programs import EXAMPLES, TIMEOUT, environment, read_runs, run
 
 # --- simple_agent -------------------------------------------------------------------------
 
@@ -115,6 +117,24 @@ def test_count_to_ten_goes_on_where_it_was_killed(tmp_path):
     *spoken, last = again.stdout.strip().split("\n")
     assert spoken == [f"{number} …" for number in range(5, 11)]
     assert last == "said so far, each once: 1 2 3 4 5 6 7 8 9 10"
+
+
+def test_count_to_ten_goes_on_after_ctrl_c(tmp_path):
+    command = [sys.executable, str(EXAMPLES / "count_to_ten.py"), "--pause", "30"]
+    with subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout.readline() == "1 …\n"
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=TIMEOUT)
+    assert told == "interrupted; run it again to go on\n"
+    again = run("count_to_ten.py", "--pause", 0, cwd=tmp_path)
+    assert again.stdout.endswith("said so far, each once: 1 2 3 4 5 6 7 8 9 10\n")
 
 
 def test_count_to_ten_twice_counts_once(tmp_path):
