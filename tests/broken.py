@@ -101,7 +101,10 @@ class Broken:
         return result
 
     def close(self) -> None:
-        # Also at a crash: the system rolls back what was open, as this does.
+        # At a crash the system rolls back. Closing alone does not, as long as the traceback of
+        # the fault keeps a cursor alive.
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
         self._connection.close()
 
 
