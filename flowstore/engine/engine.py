@@ -17,7 +17,7 @@ from flowstore.engine.decide import (
     record_step,
 )
 from flowstore.engine.handle import fail_statement, handle_event
-from flowstore.engine.recording import Recording
+from flowstore.engine.recording import Recording, tell
 from flowstore.engine.states import StateCache
 from flowstore.engine.watch import Watchers
 from flowstore.errors import (
@@ -267,6 +267,8 @@ class Engine:
             run.number = commit.transitions[-1].number
         run.failure = commit.reason
         name = run.correlation_id
+        if self.hooks:
+            tell(self.hooks, commit)
         if self.active.get(name) is not run:
             return
         if result.events:

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from flowstore.engine.active import ActiveRun
     from flowstore.errors import StatementError
-    from flowstore.hooks import Hooks
     from flowstore.routing import Handler, Routes
     from flowstore.store.base import StoredEvent
 
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
         """What handling an event needs of the engine."""
 
         routes: Routes
-        hooks: Hooks
 
 
 logger = logging.getLogger("flowstore")
@@ -119,15 +117,6 @@ def _finish(around: Around, run: ActiveRun, attempt: Attempt, done: Done) -> Exc
     if attempt.completed:
         done.completed = True
         done.result = attempt.result
-    if around.hooks:
-        around.hooks.tell(
-            outcome,
-            correlation_id=run.correlation_id,
-            position=attempt.event.position,
-            name=attempt.event.name,
-            handler=attempt.handler_name,
-            attempt=attempt.attempt,
-        )
     return None
 
 
@@ -173,16 +162,6 @@ def _fail(
     trace = printable(_trace(error))
     row = _transition(around, run, attempt, outcome, done, None, text, trace)
     done.transitions = (*done.transitions, row)
-    if around.hooks:
-        around.hooks.tell(
-            outcome,
-            correlation_id=run.correlation_id,
-            position=stored.position,
-            name=stored.name,
-            handler=handler.name,
-            attempt=attempt.attempt,
-            error=text,
-        )
     where = f"handler {handler.name!r} on {stored.name!r} at {stored.position}"
     if seconds is not None:
         logger.warning(
@@ -269,10 +248,6 @@ def _expire(around: Around, run: ActiveRun, stored: StoredEvent, done: Done) -> 
             now,
         ),
     )
-    if around.hooks:
-        around.hooks.tell(
-            "dropped", correlation_id=run.correlation_id, position=stored.position, name=stored.name
-        )
 
 
 def _drop_the_rest(around: Around, run: ActiveRun, done: Done) -> None:

@@ -9,6 +9,7 @@ from flowstore.errors import StoreError
 
 if TYPE_CHECKING:
     from flowstore.engine.active import ActiveRun
+    from flowstore.hooks import Hooks
     from flowstore.store.base import Commit, Committed
 
 
@@ -46,3 +47,20 @@ class Recording:
             self.future.set_result(result)
         else:
             self.future.set_exception(error or StoreError())
+
+
+def tell(hooks: Hooks, commit: Commit) -> None:
+    """Tell the hooks what a commit that is on the disk has recorded."""
+    name = commit.correlation_id
+    for row in commit.transitions:
+        hooks.tell(
+            row.outcome,
+            correlation_id=name,
+            position=row.position,
+            handler=row.handler,
+            attempt=row.attempt,
+            error=row.error,
+        )
+    for drop in commit.drops:
+        if drop.handler is None:  # a handler's own verdict is its outcome, told above
+            hooks.tell("dropped", correlation_id=name, position=drop.position, reason=drop.detail)
