@@ -122,21 +122,27 @@ def _table(reports: Sequence[Report]) -> str:
 
 def _machine(directory: Path) -> list[str]:
     kind = _filesystem(directory)
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"],  # noqa: S607 - whichever git there is
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout.strip()
+    commit = _git("rev-parse", "--short", "HEAD") or "unknown"
+    if _git("status", "--porcelain", "flowstore", "examples", "benchmarks/*.py"):
+        commit += " with uncommitted changes"
     facts = [
-        f"flowstore at commit {commit or 'unknown'}",
+        f"flowstore at commit {commit}",
         f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}",
         f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {kind}",
     ]
     if kind in {"tmpfs", "ramfs"}:
         facts.append("**not a real disk: a commit costs nothing here**")
     return facts
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(
+        ["git", *arguments],  # noqa: S607 - whichever git there is
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout.strip()
 
 
 def _filesystem(directory: Path) -> str:
