@@ -16,7 +16,7 @@ import flowstore.runtime
 from flowstore import Retry, WorkflowEvent, WorkflowManager
 from flowstore.errors import StoreBusyError, StoreError, StoreUnavailableError
 from flowstore.store.sqlite import SQLiteStore
-from flowstore.testing.faults import crash
+from flowstore.testing import crash
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -16,7 +16,7 @@ from programs import environment
 
 from flowstore import Retry, WorkflowEvent, WorkflowManager
 from flowstore.errors import StoreClosedError
-from flowstore.testing.faults import crash
+from flowstore.testing import crash
 
 if TYPE_CHECKING:
     from collections.abc import Callable

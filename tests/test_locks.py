@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import signal
 import subprocess
 import sys
 import threading
+import time
 import warnings
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
 
+from flowstore.errors import StoreBusyError
 from flowstore.store.lock import FileLock, Presence, is_alive, presence_path
 
 if TYPE_CHECKING:
@@ -151,6 +155,57 @@ def test_one_at_a_time(path: Path):
     waiting.join(DEADLINE)
     first.close()
     second.close()
+
+
+def test_waiting_has_an_end(path: Path):
+    """As when the process whose turn it is has been stopped."""
+    first, second, third = FileLock(path), FileLock(path), FileLock(path)
+    first.acquire()
+    for _ in range(3):
+        with pytest.raises(StoreBusyError, match="busy_timeout"):
+            second.acquire(0.05)
+    first.release()
+    third.acquire(DEADLINE)  # the second does not keep what came when it wanted it no more
+    third.release()
+    second.acquire(DEADLINE)
+    with pytest.raises(StoreBusyError):
+        third.acquire(0.05)
+    second.release()
+    for lock in (first, second, third):
+        lock.close()
+
+
+def test_impatient_ones_never_hold_it_together(path: Path):
+    """Waits that end just as the lock comes; whoever is told to have it, has it alone."""
+    inside: list[int] = []
+    wrong: list[list[int]] = []
+    taken: Counter[int] = Counter()
+    end = time.monotonic() + 2
+
+    def take_turns(number: int) -> None:
+        lock = FileLock(path)
+        chance = random.Random(number)
+        while time.monotonic() < end:
+            try:
+                lock.acquire(chance.choice([0.0, 0.0005, 0.002, 1.0]))
+            except StoreBusyError:
+                continue
+            inside.append(number)
+            if inside != [number]:
+                wrong.append(list(inside))
+            taken[number] += 1
+            inside.remove(number)
+            lock.release()
+        lock.close()
+
+    threads = [threading.Thread(target=take_turns, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(DEADLINE)
+        assert not thread.is_alive()
+    assert wrong == []
+    assert len(taken) == 4
 
 
 def test_it_can_be_taken_again(path: Path):

@@ -22,8 +22,7 @@ from hypothesis import strategies as st
 from flowstore import Retry, WorkflowEvent, WorkflowManager
 from flowstore.clock import to_datetime
 from flowstore.errors import EventConflictError, StoreError
-from flowstore.testing import VirtualClock
-from flowstore.testing.faults import crash
+from flowstore.testing import VirtualClock, crash
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -182,6 +182,7 @@ async def test_one_that_is_silent_too_long_loses_its_runs(path: Path, start: Sta
     second.expect("finished", seconds=10)
     assert second.ask("wait", run="r", seconds=10) == "idle"
     first.signal(signal.SIGCONT)
+    first.expect("lease_lost", seconds=10)
     # It is a worker as before, for other runs.
     first.ask("send", run="other", name="slow", ids=["b"], data={"seconds": 0.5})
     assert first.ask("wait", run="other", seconds=10) == "idle"
@@ -202,9 +203,7 @@ async def test_a_busy_worker_keeps_its_lease(path: Path, start: Start):
 # --- notices -----------------------------------------------------------------------------
 
 
-async def test_events_of_another_process_are_noticed(
-    start: Start, record_property: Callable[[str, object], None]
-):
+async def test_events_of_another_process_are_noticed(start: Start):
     """Within 50 ms: the median of 21, from before the send to the start of the handler."""
     sender, worker = start(serving=False), start()
     delays = []
@@ -213,7 +212,7 @@ async def test_events_of_another_process_are_noticed(
         sent = sender.said[-1]["at"]
         delays.append(worker.expect("handled", run=f"r{number}")["at"] - sent)
     median = statistics.median(delays) * 1000
-    record_property("notice_median_ms", median)
+    print(f"noticed after {median:.1f} ms (median), {max(delays) * 1000:.1f} ms at most")  # noqa: T201 - a figure, for -rP
     assert median < 50
 
 
@@ -238,6 +237,7 @@ async def test_eight_start_together_and_take_fair_turns(path: Path, start: Start
     for worker in workers:
         worker.tell("stream", run=f"run-{worker.pid}", seconds=2.0)
     counts = [worker.expect("done", do="stream")["answer"] for worker in workers]
+    print(f"commits of eight writers in two seconds: {counts}")  # noqa: T201 - a figure, for -rP
     assert min(counts) > statistics.mean(counts) / 3, counts
     assert rows(path, "SELECT count(*) FROM event") == [(sum(counts),)]
     assert rows(path, "PRAGMA integrity_check") == [("ok",)]

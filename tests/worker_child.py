@@ -108,7 +108,7 @@ async def main():
 
     async def obey(order):
         answer = await getattr(worker, order["do"])(order)
-        say("done", do=order["do"], answer=answer)
+        say("done", do=order["do"], number=order["number"], answer=answer)
 
     while line := await lines.readline():
         task = loop.create_task(obey(json.loads(line)))

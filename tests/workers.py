@@ -30,6 +30,7 @@ class Process:
         )
         self.pid = self.process.pid
         self.said: list[dict[str, Any]] = []
+        self._orders = 0
         self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self._reading = threading.Thread(target=self._read, daemon=True)
         self._reading.start()
@@ -40,16 +41,19 @@ class Process:
             self._lines.put(line)
         self._lines.put(b"")
 
-    def tell(self, do: str, **order: Any) -> None:
-        """Give an order and do not wait for it."""
+    def tell(self, do: str, **order: Any) -> int:
+        """Give an order and do not wait for it; return its number."""
         assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps({"do": do, **order}).encode() + b"\n")
+        self._orders += 1
+        line = json.dumps({"do": do, "number": self._orders, **order})
+        self.process.stdin.write(line.encode() + b"\n")
         self.process.stdin.flush()
+        return self._orders
 
     def ask(self, do: str, **order: Any) -> Any:
         """Give an order and return its answer once it has been carried out."""
-        self.tell(do, **order)
-        return self.expect("done", do=do)["answer"]
+        number = self.tell(do, **order)
+        return self.expect("done", number=number)["answer"]
 
     def expect(self, what: str, seconds: float = DEADLINE, **fields: Any) -> dict[str, Any]:
         """Read on until it says this; other things that it says meanwhile are kept."""
