@@ -260,11 +260,8 @@ class Summary:
 async def sum_up(workflow: WorkflowManager) -> Summary:
     """Read the state of every case, some at a time."""
     summary = Summary()
-    oldest: str | None = None
-    while page := await workflow.runs(before=oldest, limit=500):
-        for run in page:
-            summary.add(await workflow.run(run.correlation_id).state())
-        oldest = page[-1].correlation_id
+    async for _, case in workflow.states():
+        summary.add(case)
     return summary
 
 

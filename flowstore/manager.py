@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
@@ -10,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Self
 from flowstore.clock import Clock, SystemClock
 from flowstore.codec import Codec
 from flowstore.engine import Watcher
-from flowstore.errors import ConfigurationError
+from flowstore.errors import ConfigurationError, StoreError
 from flowstore.hooks import Hooks
 from flowstore.routing import Retry, Routes
 from flowstore.run import Run, identity, receipt, send
 from flowstore.runtime import Runtime
-from flowstore.state import StateKind
+from flowstore.state import State, StateKind
 from flowstore.store.base import SETTLED
 from flowstore.store.url import parse
 
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from flowstore.events import Receipt, WorkflowEvent
     from flowstore.store.base import RunRecord
 
+_PAGE = 500
 DEFAULT_STORE = "flowstore.db"
 
 
@@ -217,14 +217,13 @@ class WorkflowManager:
         """
         runtime = self._runtime
         operations = [runtime.append(event, *identity(event, None, None), None) for event in events]
-        engine = runtime.engine()
-        futures = [engine.append(operation) for operation in operations]
-        if futures:
-            await asyncio.wait(futures)
-        return [
-            receipt(operation, future.result())
-            for operation, future in zip(operations, futures, strict=True)
-        ]
+        outcomes = await runtime.engine().append(*operations)
+        receipts: list[Receipt] = []
+        for operation, (appended, error) in zip(operations, outcomes, strict=True):
+            if appended is None:
+                raise error or StoreError
+            receipts.append(receipt(operation, appended))
+        return receipts
 
     async def process(
         self, event: object, *, correlation_id: str | None = None, id: str | None = None
@@ -271,6 +270,25 @@ class WorkflowManager:
         return await (await self._runtime.reader()).list_runs(
             workflow=self.name, status=status, before=before, limit=limit
         )
+
+    async def states(self, *, status: str | None = None) -> AsyncIterator[tuple[RunRecord, Any]]:
+        """Yield the workflow's runs with their states, the youngest first.
+
+        They are read some hundred at a time, so many runs need no more memory than few. A run
+        that goes on meanwhile may have a state younger than its record.
+
+        Args:
+            status: only runs with this status.
+        """
+        reader, kind = await self._runtime.reader(), self._runtime.kind
+        before: str | None = None
+        while page := await self.runs(status=status, before=before, limit=_PAGE):
+            names = [record.correlation_id for record in page]
+            states = await reader.read_states(names)
+            for record in page:
+                snapshot, changes = states[record.correlation_id]
+                yield record, State(kind, snapshot, changes).value
+            before = names[-1]
 
     async def resume(self, correlation_id: str | None = None) -> list[str]:
         """Continue interrupted runs, and return when they have settled.

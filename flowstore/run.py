@@ -162,7 +162,7 @@ async def send(
     """Append an event and return its receipt."""
     expiry = None if expires_at is None else _expiry(expires_at)
     operation = runtime.append(event, *identity(event, correlation_id, event_id), expiry)
-    return receipt(operation, await runtime.engine().append(operation))
+    return receipt(operation, await runtime.engine().attendance.append(operation))
 
 
 def identity(

@@ -6,7 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING, Protocol
 
 from flowstore.engine.watch import Waiter, Watcher, Watchers
-from flowstore.errors import StaleEventError
+from flowstore.errors import StaleEventError, StoreError
 
 if TYPE_CHECKING:
     import asyncio
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from flowstore.engine.active import ActiveRun
     from flowstore.engine.claims import Claims
+    from flowstore.engine.recording import Outcome
     from flowstore.store.base import Append, Appended, Store, StoredEvent
 
 
@@ -23,8 +24,8 @@ class Host(Protocol):
     store: Store
     active: dict[str, ActiveRun]
 
-    def append(self, operation: Append) -> asyncio.Future[Appended]:
-        """Append an event and return a future for what became of it."""
+    def append(self, *operations: Append) -> asyncio.Future[list[Outcome]]:
+        """Append events."""
         ...
 
 
@@ -35,6 +36,18 @@ class Attendance:
         self._host = host
         self._watchers = watchers
         self._claims = claims
+
+    async def append(self, operation: Append) -> Appended:
+        """Append an event.
+
+        Raises:
+            EventConflictError: the run has an event with its id and other content.
+            StoreError: it could not be written.
+        """
+        [(appended, error)] = await self._host.append(operation)
+        if appended is None:
+            raise error or StoreError
+        return appended
 
     async def attend(self, operation: Append, watcher: Watcher) -> None:
         """Append an event, handle its run here, and feed the watcher from that event on.
@@ -48,7 +61,7 @@ class Attendance:
         self._claims.want(name)
         self._watchers.enter(watcher)
         await self._host.store.become_worker()
-        appended = await self._host.append(operation)
+        appended = await self.append(operation)
         if appended.position is None:
             raise StaleEventError(
                 f"{operation.event.name!r} was refused by run {name!r}: {appended.reason}"

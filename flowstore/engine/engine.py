@@ -17,7 +17,7 @@ from flowstore.engine.decide import (
     record_step,
 )
 from flowstore.engine.handle import fail_statement, handle_event
-from flowstore.engine.recording import Recording, tell
+from flowstore.engine.recording import Appending, Batch, Recording, tell
 from flowstore.engine.states import StateCache
 from flowstore.engine.watch import Watchers
 from flowstore.errors import (
@@ -25,18 +25,18 @@ from flowstore.errors import (
     LeaseLostError,
     StatementError,
     StoreClosedError,
-    StoreError,
 )
 from flowstore.events import ERROR, PROGRESS
 from flowstore.state import State
 from flowstore.store import base
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
     from flowstore.clock import Clock
     from flowstore.codec import Codec
     from flowstore.engine.decide import Done
+    from flowstore.engine.recording import Outcome
     from flowstore.hooks import Hooks
     from flowstore.routing import Routes
     from flowstore.state import StateKind
@@ -125,38 +125,39 @@ class Engine:
 
     # --- sending ---------------------------------------------------------------------------
 
-    def submit(
-        self, operation: Append, deliver: Callable[[Appended | None, BaseException | None], None]
-    ) -> None:
-        """Append an event; with room to spare its run is claimed in the same transaction."""
-        name = operation.correlation_id
-        claims = self._claims.claims_with_append(name)
-        kept: State | None = None
-        if claims:
-            operation.claim_for = self.store.worker_id
-            version, kept = self.states.get(name)
-            operation.cached_version = version
+    def append(self, *operations: Append) -> asyncio.Future[list[Outcome]]:
+        """Append events; with room to spare their runs are claimed in the same transaction.
 
-        def appended(result: Appended | None, error: BaseException | None) -> None:
+        Returns:
+            what became of each, once all are on disk or refused.
+        """
+        batch = Batch(len(operations))
+        for index, operation in enumerate(operations):
+            name = operation.correlation_id
+            kept: State | None = None
+            claims = self._claims.claims_with_append(name)
             if claims:
-                self._claims.append_ended()
-            if result is not None and result.event is not None:
-                self._appended(name, result, result.event, kept)
-            deliver(result, error)
+                operation.claim_for = self.store.worker_id
+                operation.cached_version, kept = self.states.get(name)
+            self.store.submit(operation, Appending(self, name, kept, batch, index, claims=claims))
+        return batch.future
 
-        self.store.submit(operation, appended)
-
-    def _appended(
-        self, name: str, result: Appended, event: StoredEvent, kept: State | None
+    def appended(
+        self, name: str, result: Appended | None, kept: State | None, *, claims: bool
     ) -> None:
+        """Take in what became of an append."""
+        if claims:
+            self._claims.append_ended()
+        if result is None or result.event is None:
+            return
         run = self.active.get(name)
         if result.grant is not None:
             self.start(result.grant, kept)
         elif run is not None:
-            run.absorb((event,))
+            run.absorb((result.event,))
         else:
             self._claims.waits(name)
-        self._watchers.feed(name, (event,))
+        self._watchers.feed(name, (result.event,))
 
     # --- the loop of one run -----------------------------------------------------------------
 
@@ -364,21 +365,6 @@ class Engine:
     def is_watched(self) -> bool:
         """Tell whether someone watches a run."""
         return bool(self._watchers)
-
-    def append(self, operation: Append) -> asyncio.Future[Appended]:
-        """Append an event and return a future for what became of it."""
-        future: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
-
-        def deliver(result: Appended | None, error: BaseException | None) -> None:
-            if future.done():
-                return
-            if result is not None:
-                future.set_result(result)
-            else:
-                future.set_exception(error or StoreError())
-
-        self.submit(operation, deliver)
-        return future
 
 
 def _ignore(_result: object, error: BaseException | None) -> None:

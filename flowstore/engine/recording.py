@@ -1,4 +1,7 @@
-"""A commit on its way to the disk."""
+"""Appends and commits on their way to the disk.
+
+Classes with slots, since a closure costs the collector a cell for each variable.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,10 @@ from flowstore.errors import StoreError
 if TYPE_CHECKING:
     from flowstore.engine.active import ActiveRun
     from flowstore.hooks import Hooks
-    from flowstore.store.base import Commit, Committed
+    from flowstore.state import State
+    from flowstore.store.base import Appended, Commit, Committed
+
+    Outcome = tuple[Appended | None, BaseException | None]
 
 
 class Committer(Protocol):
@@ -21,8 +27,68 @@ class Committer(Protocol):
         ...
 
 
+class Appender(Protocol):
+    """Who is told first what became of an append."""
+
+    def appended(
+        self, name: str, result: Appended | None, kept: State | None, *, claims: bool
+    ) -> None:
+        """Take in what became of an append."""
+        ...
+
+
+class Batch:
+    """Waits for appends that belong together."""
+
+    __slots__ = ("_missing", "_outcomes", "future")
+
+    def __init__(self, size: int) -> None:
+        self._outcomes: list[Outcome] = [(None, None)] * size
+        self._missing = size
+        self.future: asyncio.Future[list[Outcome]] = asyncio.get_running_loop().create_future()
+        if not size:
+            self.future.set_result([])
+
+    def take(self, index: int, result: Appended | None, error: BaseException | None) -> None:
+        """Take one outcome; the last one ends the wait."""
+        self._outcomes[index] = (result, error)
+        self._missing -= 1
+        if not self._missing and not self.future.done():
+            self.future.set_result(self._outcomes)
+
+
+class Appending:
+    """Waits for one append."""
+
+    __slots__ = ("_appender", "_batch", "_claims", "_index", "_kept", "_name")
+
+    def __init__(
+        self,
+        appender: Appender,
+        name: str,
+        kept: State | None,
+        batch: Batch,
+        index: int,
+        *,
+        claims: bool,
+    ) -> None:
+        self._appender = appender
+        self._name = name
+        self._kept = kept
+        self._batch = batch
+        self._index = index
+        self._claims = claims
+
+    def __call__(self, result: Appended | None, error: BaseException | None) -> None:
+        """Take the outcome from the store."""
+        try:
+            self._appender.appended(self._name, result, self._kept, claims=self._claims)
+        finally:
+            self._batch.take(self._index, result, error)
+
+
 class Recording:
-    """Waits for one commit; a class, since a closure costs the collector a cell a variable."""
+    """Waits for one commit."""
 
     __slots__ = ("_commit", "_engine", "_run", "future")
 

@@ -47,7 +47,7 @@ from flowstore.store.records import (
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 __all__ = [
     "CLOSED",
@@ -136,6 +136,12 @@ class Reader(Protocol):
         self, correlation_id: str, *, at: int | None = None
     ) -> tuple[str | None, list[str]]:
         """Return the snapshot to start from and the changes to apply, up to position ``at``."""
+        ...
+
+    async def read_states(
+        self, correlation_ids: Sequence[str]
+    ) -> dict[str, tuple[str | None, list[str]]]:
+        """Return what `read_state` returns for each of these runs that there is."""
         ...
 
     async def list_drops(

@@ -29,6 +29,7 @@ from flowstore.store.base import (
     TransitionRecord,
 )
 from flowstore.store.failures import translate
+from flowstore.store.states import read_states
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -166,6 +167,12 @@ class Queries:
         Both are JSON texts, from one moment. ``at`` is inclusive; None stands for now.
         """
         return await self._read(partial(_read_state, correlation_id, at))
+
+    async def read_states(
+        self, correlation_ids: Sequence[str]
+    ) -> dict[str, tuple[str | None, list[str]]]:
+        """Return what `read_state` returns for each of these runs that there is."""
+        return await self._read(partial(read_states, correlation_ids))
 
     async def list_drops(
         self,
