@@ -34,6 +34,7 @@ ROOT = Path(__file__).parent.parent
 def main() -> int:
     """Measure, print, write; fail if a bar is missed."""
     options = _options()
+    load = os.getloadavg()[0]
     directory: Path = options.directory.resolve()
     directory.mkdir(parents=True, exist_ok=True)
     settings = Settings(directory, options.data, options.rounds, options.quick)
@@ -46,7 +47,7 @@ def main() -> int:
         sys.stdout.flush()
     if not any(directory.iterdir()):
         directory.rmdir()
-    text = _document(reports, settings)
+    text = _document(reports, settings, load)
     if options.output is not None:
         options.output.write_text(text, encoding="utf-8")
         say(f"wrote {options.output}")
@@ -85,7 +86,7 @@ def _options() -> argparse.Namespace:
     return options
 
 
-def _document(reports: Sequence[Report], settings: Settings) -> str:
+def _document(reports: Sequence[Report], settings: Settings, load: float) -> str:
     command = "python -m benchmarks"
     if sys.argv[1:]:
         command += " " + " ".join(Path(word).name for word in sys.argv[1:])
@@ -97,7 +98,7 @@ def _document(reports: Sequence[Report], settings: Settings) -> str:
             " lowest and highest in brackets; ratios are taken pair by pair, of measurements made"
             " one after the other."
         ),
-        "\n".join(f"- {line}" for line in _machine(settings.directory)),
+        "\n".join(f"- {line}" for line in _machine(settings.directory, load)),
         _table(reports),
     ]
     for report in reports:
@@ -120,7 +121,7 @@ def _table(reports: Sequence[Report]) -> str:
     return "\n".join(lines)
 
 
-def _machine(directory: Path) -> list[str]:
+def _machine(directory: Path, load: float) -> list[str]:
     kind = _filesystem(directory)
     commit = _git("rev-parse", "--short", "HEAD") or "unknown"
     if _git("status", "--porcelain", "flowstore", "examples", "benchmarks/*.py"):
@@ -129,6 +130,7 @@ def _machine(directory: Path) -> list[str]:
         f"flowstore at commit {commit}",
         f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}",
         f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {kind}",
+        f"load before the first measurement: {load:.1f}; others at work make it slower",
     ]
     if kind in {"tmpfs", "ramfs"}:
         facts.append("**not a real disk: a commit costs nothing here**")
