@@ -171,7 +171,8 @@ class Context(MutableMapping[str, Any]):
         elif key in _fields(state):
             setattr(state, key, value)
         else:
-            raise KeyError(key)
+            message = f"{key!r} is not a field of the state, which is a {type(state).__name__}"
+            raise KeyError(message)
 
     def __delitem__(self, key: str) -> None:
         state = self._journal.get_state()

@@ -81,7 +81,16 @@ class StaleEventError(FlowstoreError):
 
 
 class EventConflictError(FlowstoreError):
-    """The run already has an event with this id and other content."""
+    """The run already has an event with this id and other content.
+
+    Args:
+        message: which event, and what to do.
+        event_id: the id.
+    """
+
+    def __init__(self, message: str | None = None, event_id: str | None = None) -> None:
+        self.event_id = event_id
+        super().__init__(message)
 
 
 class LeaseLostError(FlowstoreError):

@@ -67,8 +67,10 @@ class WorkflowManager:
             if ctx is not None:
                 raise ConfigurationError("ctx is given twice: in first place and as ctx=")
             store, ctx = None, store
-        if concurrency < 1:
-            raise ConfigurationError(f"concurrency={concurrency}: it takes at least 1")
+        if type(concurrency) is not int or concurrency < 1:
+            raise ConfigurationError(f"concurrency={concurrency!r}: a whole number from 1")
+        if ctx is not None and not isinstance(ctx, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance] - users have no checker
+            raise ConfigurationError("ctx: pass a mapping, such as a dict of shared resources")
         self.name = name
         self.ctx: Mapping[str, Any] = {} if ctx is None else ctx
         self.hooks = Hooks()
@@ -110,7 +112,7 @@ class WorkflowManager:
                 which catches its subclasses too and gives the handler the typed object.
             handler: an async generator, coroutine function, generator or function of
                 ``(event)``, ``(event, ctx)`` or ``(event, state)``. A plain function runs in a
-                worker thread.
+                worker thread. One that yields an event whose ``error`` is set ends there.
             name: what the record calls the handler; its function's name if None.
             retry: how often to try again when it fails; None for never.
             timeout: seconds an attempt may take.
@@ -305,6 +307,7 @@ class WorkflowManager:
             RunNotFoundError: there is no such run.
         """
         runtime = self._runtime
+        engine = runtime.engine()
         if correlation_id is None:
             records = await self.runs(status="running")
             names = [record.correlation_id for record in reversed(records)]
@@ -316,7 +319,7 @@ class WorkflowManager:
                     f"{self.name!r}; resume it there"
                 )
             names = [] if record.status in SETTLED else [correlation_id]
-        return await runtime.engine().attendance.settle(names)
+        return await engine.attendance.settle(names)
 
     def decode(self, event: WorkflowEvent) -> object:
         """Return the typed object of an event whose class is known, else the event itself.

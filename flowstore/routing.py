@@ -58,8 +58,12 @@ class Retry:
 
     def __post_init__(self) -> None:
         if type(self.attempts) is not int or self.attempts < 1:
-            raise ConfigurationError(f"Retry(attempts={self.attempts}): a whole number from 1")
-        if not all(map(math.isfinite, (self.delay, self.factor, self.max_delay, self.jitter))):
+            raise ConfigurationError(f"Retry(attempts={self.attempts!r}): a whole number from 1")
+        if not all(map(_is_exception, self.on if isinstance(self.on, tuple) else (self.on,))):
+            raise ConfigurationError(
+                f"Retry(on={self.on!r}): an exception class, or a tuple of them"
+            )
+        if not all(map(_is_finite, (self.delay, self.factor, self.max_delay, self.jitter))):
             raise ConfigurationError(f"{self}: its numbers must be finite")
         if self.delay < 0 or self.max_delay < 0 or self.factor < 1:
             raise ConfigurationError(
@@ -176,21 +180,22 @@ class Routes:
         Raises:
             ConfigurationError: the event has no value where ``correlate=`` looks for it.
         """
-        keys: tuple[str | type, ...] = (name, *self._codec.types.lineage(name))
+        keys: tuple[str | type, ...] = (name, *self._codec.types.lineage(name), EVERYTHING)
         for key in keys:
             rule = self._correlate.get(key)
             if rule is None:
                 continue
+            value: Any
             source: Any = event.data if isinstance(event, WorkflowEvent) else event
             if callable(rule):
-                return str(rule(source))
-            if isinstance(source, Mapping):
+                value = rule(source)
+            elif isinstance(source, Mapping):
                 value = cast("Mapping[str, Any]", source).get(rule)
             else:
                 value = getattr(source, rule, None)
             if value is None:
                 raise ConfigurationError(
-                    f"{name}: correlate={rule!r}, but the event has no such value; "
+                    f"{name}: correlate={rule!r} gives no value for this event; "
                     "set it, or pass correlation_id="
                 )
             return str(value)
@@ -216,6 +221,14 @@ class Routes:
         return issubclass(old.key, new.key) or issubclass(new.key, old.key)
 
 
+def _is_finite(number: object) -> bool:
+    return isinstance(number, (int, float)) and math.isfinite(number)
+
+
+def _is_exception(kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Exception)
+
+
 def _key_text(key: str | type) -> str:
     return repr(key) if isinstance(key, str) else key.__name__
 
@@ -223,7 +236,7 @@ def _key_text(key: str | type) -> str:
 def _check_options(retry: Retry | None, timeout: float | None) -> None:
     if retry is not None and not isinstance(retry, Retry):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ConfigurationError(f"retry={retry!r}: pass a Retry, as in Retry(attempts=5)")
-    if timeout is not None and not 0 < timeout < math.inf:
+    if timeout is not None and not (_is_finite(timeout) and timeout > 0):
         raise ConfigurationError(f"timeout={timeout!r}: it is a number of seconds above 0")
 
 

@@ -54,10 +54,11 @@ class Run:
             RunNotFoundError: there is no such run.
         """
         runtime, name = self._runtime, self.correlation_id
+        engine = runtime.engine()
         reader = await runtime.reader()
         await self.info()
         if follow:
-            async for stored in runtime.engine().attendance.follow(Watcher(name, after)):
+            async for stored in engine.attendance.follow(Watcher(name, after)):
                 yield runtime.codec.event(stored, name)
             return
         while True:

@@ -147,9 +147,11 @@ class Runtime:
         return Append(correlation_id or new_id(), self.name, new, event_id is not None, now)
 
     async def stop(self) -> None:
-        """Stop the engine; let the handlers at work finish."""
-        if self._engine is not None:
-            await self._engine.stop(self._grace)
+        """Stop the engine; let the handlers at work finish. The store stays open."""
+        engine, self._engine, self._loop = self._engine, None, None
+        if engine is not None:
+            await engine.stop(self._grace)
+            self.store().resign()
 
     async def close(self) -> None:
         """Stop the engine and close the store; the next use opens it again."""

@@ -346,7 +346,7 @@ def faults() -> Iterator[Faults]:
 
 @given(actions=st.lists(actions, min_size=1, max_size=14))
 @settings(
-    max_examples=120,
+    max_examples=60,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )

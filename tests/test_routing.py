@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import pytest
 from pydantic import BaseModel
 
-from flowstore import Retry
+from flowstore import Retry, WorkflowEvent
 from flowstore.codec import Codec
-from flowstore.errors import DuplicateHandlerError, HandlerSignatureError
+from flowstore.errors import ConfigurationError, DuplicateHandlerError, HandlerSignatureError
 from flowstore.routing import Routes
 
 
@@ -205,3 +205,21 @@ def test_only_what_is_named_is_tried_again():
     assert retry.seconds_after(1, ConnectionError(), _Chance(0.5)) == 1
     assert retry.seconds_after(1, UnicodeError(), _Chance(0.5)) == 1
     assert retry.seconds_after(1, KeyError(), _Chance(0.5)) is None
+
+
+def test_a_correlation_that_gives_nothing_is_refused(make):
+    workflow = make()
+    workflow.register("lost", print, name="lost", correlate=lambda data: data.get("case"))
+    with pytest.raises(ConfigurationError, match="correlation_id="):
+        workflow._runtime.append(WorkflowEvent("lost", {}), None, None, None)
+
+
+async def test_a_correlation_for_everything_counts_for_everything(workflow):
+    workflow.register("*", print, name="all", correlate="case")
+    receipt = await workflow.send(WorkflowEvent("any", {"case": "c-1"}))
+    assert receipt.correlation_id == "c-1"
+
+
+def test_retry_on_something_that_is_no_exception_is_refused():
+    with pytest.raises(ConfigurationError, match="exception class"):
+        Retry(on="x")

@@ -162,3 +162,33 @@ async def test_each_event_is_folded_into_the_state_once(workflow, count):
             await workflow.run(f"r{run}").wait()
     for run in range(3):
         assert (await workflow.run(f"r{run}").state())["seen"] == list(range(run, 3 * count, 3))
+
+
+# --- many states -------------------------------------------------------------------------
+
+
+async def test_states_are_those_of_every_run_of_the_workflow(make):
+    """As `Run.state` has them: through snapshots and changes, over several pages."""
+
+    async def keep(event, ctx):
+        ctx["sum"] = ctx.get("sum", 0) + event.data
+        ctx.setdefault("texts", []).append("x" * 100 * event.data)
+
+    workflow, other = make().register("add", keep), make(name="other").register("add", keep)
+    names = [f"run-{number}" for number in range(1100)]
+    await workflow.send_many(
+        WorkflowEvent("add", number % 7, correlation_id=name) for number, name in enumerate(names)
+    )
+    for number in range(60):
+        await workflow.send(WorkflowEvent("add", number), correlation_id="run-3")
+    await workflow.resume()
+    await collect(other.process(WorkflowEvent("add", 1), correlation_id="other"))
+    await workflow.send(WorkflowEvent("add", 1), correlation_id="new")
+    states = {record.correlation_id: state async for record, state in workflow.states()}
+    assert list(states) == ["new", *reversed(names)]
+    assert states["new"] == {}
+    assert states["run-3"] == await workflow.run("run-3").state()
+    assert states["run-3"]["sum"] == 3 + sum(range(60))
+    assert [states[name]["sum"] for name in names[4:]] == [n % 7 for n in range(4, 1100)]
+    pending = [record.correlation_id async for record, _ in workflow.states(status="running")]
+    assert pending == ["new"]

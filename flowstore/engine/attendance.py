@@ -24,6 +24,10 @@ class Host(Protocol):
     store: Store
     active: dict[str, ActiveRun]
 
+    def check_open(self) -> None:
+        """Refuse to wait once the engine has been stopped."""
+        ...
+
     def append(self, *operations: Append) -> asyncio.Future[list[Outcome]]:
         """Append events."""
         ...
@@ -81,6 +85,7 @@ class Attendance:
         """Yield a run's events from what the store has, and on, until the run has settled."""
         try:
             with self._watchers.add(watcher):
+                self._host.check_open()
                 self._claims.keep_watch()
                 watcher.look()
                 while (event := await watcher.next(self._host.store.reader)) is not None:
@@ -92,6 +97,7 @@ class Attendance:
         """Return when the run has settled, whoever handles it."""
         try:
             with self._watchers.add(waiter):
+                self._host.check_open()
                 if waiter.correlation_id not in self._host.active:
                     self._claims.keep_watch()
                     waiter.look()
@@ -102,6 +108,7 @@ class Attendance:
     async def settle(self, names: list[str]) -> list[str]:
         """Handle these runs until they have settled; return those that no one else had."""
         await self._host.store.become_worker()
+        self._host.check_open()
         continued: list[str] = []
         with contextlib.ExitStack() as stack:
             waiters = [stack.enter_context(self._watchers.add(Waiter(name, 0))) for name in names]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from flowstore.events import PROGRESS
 from flowstore.store.base import Commit, DropRow, NewEvent, SnapshotRow, StepRow, TransitionRow
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from flowstore.engine.active import ActiveRun
     from flowstore.engine.attempt import Attempt
@@ -22,6 +22,7 @@ class Done:
 
     Attributes:
         executors: the attempt that each of ``statements`` comes from.
+        choosers: the attempts that emitted events with ids of their own choice, by id.
         repeats: some of ``events`` may be in the log already.
         ready_at: when to try again the handler that failed, in microseconds since 1970.
         failure: why the run fails when it settles.
@@ -32,6 +33,7 @@ class Done:
     drops: Sequence[DropRow] = ()
     statements: Sequence[tuple[Any, Any]] = ()
     executors: Sequence[Attempt] = ()
+    choosers: Mapping[str, Attempt] = field(default_factory=dict[str, "Attempt"])
     repeats: bool = False
     ready_at: int | None = None
     completed: bool = False

@@ -16,15 +16,17 @@ from flowstore.engine.decide import (
     pass_over,
     record_step,
 )
-from flowstore.engine.handle import fail_statement, handle_event
+from flowstore.engine.handle import fail_commit, handle_event
 from flowstore.engine.recording import Appending, Batch, Recording, tell
 from flowstore.engine.states import StateCache
 from flowstore.engine.watch import Watchers
 from flowstore.errors import (
+    EventConflictError,
     FlowstoreError,
     LeaseLostError,
     StatementError,
     StoreClosedError,
+    StoreError,
 )
 from flowstore.events import ERROR, PROGRESS
 from flowstore.state import State
@@ -45,6 +47,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("flowstore")
 
 _PAGE = 256
+
+CLOSED_WHILE_WATCHED = "the WorkflowManager was closed while this run was watched"
 
 UNREADABLE_MICROSECONDS = 60_000_000
 """How long a run is left alone whose state could not be read."""
@@ -101,7 +105,7 @@ class Engine:
         self._claims.serve()
 
     async def stop(self, grace: float) -> None:
-        """Let every run finish the event at hand, then give the runs back.
+        """Let every run finish the event at hand, then give the runs back, for good.
 
         Args:
             grace: seconds; what takes longer is cancelled and handled again later.
@@ -114,16 +118,24 @@ class Engine:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
         self.active.clear()
-        self._watchers.fail_all(
-            StoreClosedError("the WorkflowManager was closed while this run was watched")
-        )
-        try:
-            if self.store.is_worker:
+        self._watchers.fail_all(StoreClosedError(CLOSED_WHILE_WATCHED))
+        if self.store.is_worker:
+            try:
                 await self.store.perform(base.Release(self.store.worker_id))
-        finally:
-            self._claims.is_stopping = False
+            except StoreError as error:
+                # Closing the store ends this worker, which frees its runs as well.
+                logger.warning("runs could not be given back one by one: %s", error)
 
     # --- sending ---------------------------------------------------------------------------
+
+    def check_open(self) -> None:
+        """Refuse to wait for what will not come.
+
+        Raises:
+            StoreClosedError: the engine has been stopped.
+        """
+        if self._claims.is_stopping:
+            raise StoreClosedError(CLOSED_WHILE_WATCHED)
 
     def append(self, *operations: Append) -> asyncio.Future[list[Outcome]]:
         """Append events; with room to spare their runs are claimed in the same transaction.
@@ -191,9 +203,9 @@ class Engine:
                 done = await handle_event(self, run, stored)
                 try:
                     await self._commit_event(run, stored, done)
-                except StatementError as error:
+                except (StatementError, EventConflictError) as error:
                     run.is_state_void = True
-                    failed = fail_statement(self, stored, done, error)
+                    failed = fail_commit(self, stored, done, error)
                     await self._commit_event(run, stored, failed)
                 if self._claims.is_stopping:
                     break

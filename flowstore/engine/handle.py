@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowstore.engine.attempt import Attempt, Surroundings, printable
 from flowstore.engine.decide import Done
-from flowstore.errors import FlowstoreError
+from flowstore.errors import EventConflictError, FlowstoreError
 from flowstore.events import ERROR, PROGRESS, WorkflowEvent
 from flowstore.store.base import (
     DEAD,
@@ -114,6 +114,7 @@ def _finish(around: Around, run: ActiveRun, attempt: Attempt, done: Done) -> Exc
         done.executors = [*done.executors, *([attempt] * len(attempt.statements))]
     if attempt.repeats:
         done.repeats = True
+        done.choosers = {**done.choosers, **{event.id: attempt for event in attempt.events or ()}}
     if attempt.completed:
         done.completed = True
         done.result = attempt.result
@@ -177,13 +178,18 @@ def _fail(
         done.failure = done.failure or f"{where} failed: {text}"
 
 
-def fail_statement(around: Around, stored: StoredEvent, done: Done, error: StatementError) -> Done:
-    """Decide what to record when a handler's own SQL has refused the commit.
+def fail_commit(
+    around: Around, stored: StoredEvent, done: Done, error: StatementError | EventConflictError
+) -> Done:
+    """Decide what to record when a handler's own SQL, or an id it chose, spoiled the commit.
 
     Nothing of the event has been committed. The failure is that handler's; the event stays
     pending, so that its other handlers are called again.
     """
-    attempt = done.executors[error.ordinal]
+    if isinstance(error, EventConflictError):
+        attempt = done.choosers[error.event_id or ""]
+    else:
+        attempt = done.executors[error.ordinal]
     failed = Done()
     _fail(around, attempt, stored, error, failed)
     if failed.ready_at is None:

@@ -146,11 +146,7 @@ class Ledger:
         if not _is_same(event, original):
             detail = f"the id is taken by position {original.position} with other content"
             self._drop(run, event, base.CONFLICT, detail, operation.now)
-            raise EventConflictError(
-                f"run {run.correlation_id!r} already has an event with id {event.id!r} and other "
-                f"content, at position {original.position} ({original.name!r}); send the same "
-                "content again, or give the new event an id of its own"
-            )
+            raise _conflict(run, event.id, f"at position {original.position}")
         detail = f"position {original.position} has this id"
         self._drop(run, event, base.DUPLICATE, detail, operation.now)
         return Appended("duplicate", original.position, run.id, run.status, run.owner, detail)
@@ -188,12 +184,12 @@ class Ledger:
             loaded = base.Loaded(events=(row,), state_is_cached=run.state_version > 0)
         else:
             loaded = self._lookup.load(run, operation.cached_version)
-        return Grant(_copy(run), loaded)
+        return Grant(run.copy(), loaded)
 
     def grant(self, run: RunRow, owner: str, now: int, cached_version: int) -> Grant:
         """Give a worker the lease of a run that no live worker has."""
         self._lease(run, owner, now)
-        return Grant(_copy(run), self._lookup.load(run, cached_version))
+        return Grant(run.copy(), self._lookup.load(run, cached_version))
 
     def _lease(self, run: RunRow, owner: str, now: int) -> None:
         run.owner = owner
@@ -211,6 +207,8 @@ class Ledger:
             raise RunNotFoundError(f"run {operation.correlation_id!r} is no longer in the store")
         if run.epoch != operation.epoch or run.cursor != operation.cursor:
             self._lose(run, operation)
+        if operation.repeats:
+            self._refuse_conflicts(run, operation)
         head = run.head
         is_last = head == operation.known_head
         appended, passed = self._emit(run, operation)
@@ -235,6 +233,20 @@ class Ledger:
         else:
             self.moved[run.id] = run
         return Committed(run.status, run.head, cursor, appended)
+
+    def _refuse_conflicts(self, run: RunRow, operation: Commit) -> None:
+        """Before anything is changed: an id that is taken by other content is refused (G5)."""
+        given: dict[str, NewEvent] = {}
+        for event in operation.events:
+            if event.name == PROGRESS:
+                continue
+            twin: NewEvent | StoredEvent | None = given.setdefault(event.id, event)
+            if twin is event:
+                twin = self._lookup.event(run.id, event.id)
+            if twin is not None and not _is_same(event, twin):
+                detail = "a handler emitted other content under an id that is taken"
+                self._drop(run, event, base.CONFLICT, detail, operation.now)
+                raise _conflict(run, event.id, "or its handler emits two")
 
     def _emit(self, run: RunRow, operation: Commit) -> tuple[list[StoredEvent], int]:
         appended: list[StoredEvent] = []
@@ -317,7 +329,7 @@ class Ledger:
             run.cursor = run.head
             run.epoch += 1
             run.updated_at = operation.now
-        return _copy(run)
+        return run.copy()
 
     def _close(self, run: RunRow, operation: Close | Commit, after: int, until: int) -> None:
         status = operation.status
@@ -351,7 +363,15 @@ def refuse_other_workflow(correlation_id: str, has: str, asked: str) -> NoReturn
     )
 
 
-def _is_same(event: NewEvent, original: StoredEvent) -> bool:
+def _conflict(run: RunRow, event_id: str, where: str) -> EventConflictError:
+    return EventConflictError(
+        f"run {run.correlation_id!r} already has an event with id {event_id!r} and other content "
+        f"({where}); repeat the same content, or give the new event an id of its own",
+        event_id,
+    )
+
+
+def _is_same(event: NewEvent, original: NewEvent | StoredEvent) -> bool:
     """Compare contents; of other versions the texts cannot be compared, so the id decides."""
     if event.name != original.name:
         return False
@@ -361,24 +381,4 @@ def _is_same(event: NewEvent, original: StoredEvent) -> bool:
         event.error == original.error
         and same_content(event.data, original.data)
         and same_content(event.metadata, original.metadata)
-    )
-
-
-def _copy(run: RunRow) -> RunRow:
-    return RunRow(
-        run.id,
-        run.correlation_id,
-        run.workflow,
-        run.status,
-        run.head,
-        run.cursor,
-        run.state_version,
-        run.epoch,
-        run.owner,
-        run.ready_at,
-        run.result,
-        run.reason,
-        run.lineage,
-        run.created_at,
-        run.updated_at,
     )

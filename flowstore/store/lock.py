@@ -53,7 +53,7 @@ class FileLock:
         if timeout is None:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX)
             return
-        if self._waiter is None or self._waiter.has_ended:
+        if self._waiter is None or not self._waiter.want():
             try:
                 fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -101,23 +101,27 @@ class _Waiter:
         self._mutex = threading.Lock()
         self._has_come = threading.Event()
         self._is_wanted = True
-        self.has_ended = False
+        self._has_ended = False
         threading.Thread(target=self._wait, name="flowstore-turn", daemon=True).start()
 
     def _wait(self) -> None:
         with contextlib.suppress(OSError):  # closed meanwhile: no one wants it
             fcntl.flock(self._descriptor, fcntl.LOCK_EX)
             with self._mutex:
-                self.has_ended = True
+                self._has_ended = True
                 if self._is_wanted:
                     self._has_come.set()
                 else:
                     fcntl.flock(self._descriptor, fcntl.LOCK_UN)
 
-    def wait(self, timeout: float) -> bool:
-        """Return true when the lock has been taken; it must not have ended before."""
+    def want(self) -> bool:
+        """Want the lock again after a wait that was too short; false if it has come and gone."""
         with self._mutex:
-            self._is_wanted = True
+            self._is_wanted = not self._has_ended
+            return self._is_wanted
+
+    def wait(self, timeout: float) -> bool:
+        """Return true when the lock has been taken."""
         self._has_come.wait(timeout)
         with self._mutex:
             self._is_wanted = self._has_come.is_set()

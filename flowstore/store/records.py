@@ -137,6 +137,26 @@ class RunRow:
     created_at: int
     updated_at: int
 
+    def copy(self) -> RunRow:
+        """Return what it is now; the writer's own object goes on changing."""
+        return RunRow(
+            self.id,
+            self.correlation_id,
+            self.workflow,
+            self.status,
+            self.head,
+            self.cursor,
+            self.state_version,
+            self.epoch,
+            self.owner,
+            self.ready_at,
+            self.result,
+            self.reason,
+            self.lineage,
+            self.created_at,
+            self.updated_at,
+        )
+
 
 # --- what readers get ------------------------------------------------------------------
 

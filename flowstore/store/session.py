@@ -118,10 +118,12 @@ class Session:
             if self.has_news():
                 self._rows.forget()
         except (sqlite3.Error, OSError) as error:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
-            if self._turn is not None and not isinstance(error, OSError):
-                self._turn.release()
+            try:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+            finally:
+                if self._turn is not None and not isinstance(error, OSError):
+                    self._turn.release()
             raise translate(error, self._where) from error
 
     def _check_place(self) -> None:
