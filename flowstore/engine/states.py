@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from flowstore.state import State
 
-MOST_STATES = 8192
+MOST_STATES = 4096
 MOST_BYTES = 64 * 1024 * 1024
 """What is kept at most, in bytes of JSON."""
 
