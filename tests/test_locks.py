@@ -94,6 +94,7 @@ def test_ending_twice_does_no_harm(path: Path):
     presence = Presence(path, "me")
     presence.end()
     presence.end()
+    assert not is_alive(path, "me")
 
 
 def test_a_killed_worker_is_dead_at_once(path: Path, holder: subprocess.Popen[bytes]):

@@ -79,6 +79,7 @@ def database(path: Path) -> Iterator[sqlite3.Connection]:
         connection.execute("PRAGMA foreign_keys = ON")
         migrate.prepare(connection, path)
         connection.execute(RUN)
+        assert connection.execute("SELECT count(*) FROM run").fetchone() == (1,)
         connection.execute(EVENT)
         yield connection
 
@@ -127,6 +128,8 @@ def test_opening_a_current_database_takes_no_lock(database: sqlite3.Connection, 
     with opened(path) as other:
         other.execute("PRAGMA busy_timeout = 0")
         migrate.prepare(other, path)
+        assert not other.in_transaction
+        assert migrate.current(other) == migrate.LATEST
     database.execute("ROLLBACK")
 
 

@@ -43,7 +43,9 @@ async def test_service_mode_handles_what_another_manager_sends(make):
     sender, workflow = make(), make().register("go", handle)
     async with workflow:
         await sender.send(WorkflowEvent("go"), correlation_id="r")
-        await handled.wait()
+        async with asyncio.timeout(20):
+            await handled.wait()
+            assert (await workflow.run("r").wait()).status == "idle"
 
 
 async def test_send_alone_handles_nothing(workflow):

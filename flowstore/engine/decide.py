@@ -116,22 +116,21 @@ def pass_over(run: ActiveRun, now: int) -> Commit:
 
 def announce(run: ActiveRun, event: NewEvent, now: int, *, repeats: bool) -> Commit:
     """Append a progress event while its handler is still at work."""
-    return Commit(
-        run.id,
-        run.correlation_id,
-        run.epoch,
-        run.cursor,
-        run.cursor,
-        run.head + run.in_flight,
-        now,
-        events=(event,),
-        repeats=repeats,
-        reason=run.failure,
-    )
+    commit = _meanwhile(run, now)
+    commit.events = (event,)
+    commit.repeats = repeats
+    return commit
 
 
 def record_step(run: ActiveRun, step: StepRow, now: int) -> Commit:
     """Record a finished step while its handler is still at work."""
+    commit = _meanwhile(run, now)
+    commit.steps = (step,)
+    return commit
+
+
+def _meanwhile(run: ActiveRun, now: int) -> Commit:
+    """Return a commit that leaves the cursor where it is."""
     return Commit(
         run.id,
         run.correlation_id,
@@ -140,7 +139,6 @@ def record_step(run: ActiveRun, step: StepRow, now: int) -> Commit:
         run.cursor,
         run.head + run.in_flight,
         now,
-        steps=(step,),
         reason=run.failure,
     )
 

@@ -7,7 +7,7 @@ of them is handed to the driver as it is.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 Status = Literal["running", "waiting", "idle", "completed", "failed", "cancelled"]
 
@@ -137,9 +137,9 @@ class RunRow:
     created_at: int
     updated_at: int
 
-    def copy(self) -> RunRow:
-        """Return what it is now; the writer's own object goes on changing."""
-        return RunRow(
+    def values(self) -> tuple[Any, ...]:
+        """Return the cells in the order of the table's columns."""
+        return (
             self.id,
             self.correlation_id,
             self.workflow,
@@ -156,6 +156,10 @@ class RunRow:
             self.created_at,
             self.updated_at,
         )
+
+    def copy(self) -> RunRow:
+        """Return what it is now; the writer's own object goes on changing."""
+        return RunRow(*self.values())
 
 
 # --- what readers get ------------------------------------------------------------------

@@ -175,7 +175,7 @@ class Session:
     def _flush(self) -> None:
         ledger, sql, run_many = self._ledger, self._sql, self._connection.executemany
         if ledger.new_runs:
-            run_many(sql.insert_run, [_run_values(run) for run in ledger.new_runs])
+            run_many(sql.insert_run, [run.values() for run in ledger.new_runs])
             for run in ledger.new_runs:
                 ledger.moved.pop(run.id, None)
                 ledger.changed.pop(run.id, None)
@@ -355,26 +355,6 @@ def _foreign(error: Exception, where: str) -> StoreError:
     failure = StoreError(f"{where}: could not be written: {error}")
     failure.__cause__ = error
     return failure
-
-
-def _run_values(run: RunRow) -> tuple[Any, ...]:
-    return (
-        run.id,
-        run.correlation_id,
-        run.workflow,
-        run.status,
-        run.head,
-        run.cursor,
-        run.state_version,
-        run.epoch,
-        run.owner,
-        run.ready_at,
-        run.result,
-        run.reason,
-        run.lineage,
-        run.created_at,
-        run.updated_at,
-    )
 
 
 def _changed_values(run: RunRow) -> tuple[Any, ...]:
