@@ -220,10 +220,11 @@ class Codec:
 
     def event(self, stored: Stored, correlation_id: str) -> WorkflowEvent:
         """Make the envelope of an event that the log holds."""
+        name, metadata = stored.name, stored.metadata
         return WorkflowEvent(
-            stored.name,
-            self.decode(stored.name, stored.version, stored.data),
-            decode_json(stored.metadata),
+            name,
+            self.decode(name, stored.version, stored.data),
+            metadata if metadata is None else decode_json(metadata),
             stored.error,
             stored.id,
             correlation_id,

@@ -11,10 +11,10 @@ from flowstore.codec import Codec
 from flowstore.engine import Watcher
 from flowstore.errors import ConfigurationError, StoreError
 from flowstore.hooks import Hooks
+from flowstore.kind import StateKind
 from flowstore.routing import Retry, Routes
 from flowstore.run import Run, identity, receipt, send
 from flowstore.runtime import Runtime
-from flowstore.state import State, StateKind
 from flowstore.store.base import SETTLED
 from flowstore.store.url import parse
 
@@ -289,7 +289,7 @@ class WorkflowManager:
             states = await reader.read_states(names)
             for record in page:
                 snapshot, changes = states[record.correlation_id]
-                yield record, State(kind, snapshot, changes).value
+                yield record, kind.restore(snapshot, changes)
             before = names[-1]
 
     async def resume(self, correlation_id: str | None = None) -> list[str]:

@@ -9,7 +9,6 @@ from flowstore.clock import to_microseconds
 from flowstore.engine import Waiter, Watcher
 from flowstore.errors import InvalidValueError, WaitTimeoutError
 from flowstore.events import Receipt, WorkflowEvent
-from flowstore.state import State
 from flowstore.store.base import SETTLED, Append, Close
 
 if TYPE_CHECKING:
@@ -100,7 +99,7 @@ class Run:
             raise InvalidValueError("at", f"{at} is not a position of the run: 0 to {record.head}")
         reader = await self._runtime.reader()
         snapshot, changes = await reader.read_state(self.correlation_id, at=at)
-        return State(self._runtime.kind, snapshot, changes).value
+        return self._runtime.kind.restore(snapshot, changes)
 
     async def wait(self, timeout: float | None = None) -> RunRecord:
         """Return when the run has settled, whoever handles it.

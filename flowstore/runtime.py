@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from flowstore.clock import Clock
     from flowstore.codec import Codec
     from flowstore.hooks import Hooks
+    from flowstore.kind import StateKind
     from flowstore.routing import Routes
-    from flowstore.state import StateKind
     from flowstore.store.base import Reader, RunRecord, Store
     from flowstore.store.url import StoreUrl
 

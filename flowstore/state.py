@@ -11,23 +11,19 @@ keys; the document tells a tuple from a list, and NaN from None. Together they a
 
 from __future__ import annotations
 
-from dataclasses import is_dataclass
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import orjson
-import pydantic  # not its names: they would load half of it before anyone needs them
-from pydantic.errors import PydanticUserError
 
-from flowstore.change import STRICT, Operation, apply, copied, differ, perform, reorder, replay
-from flowstore.door import Limits, explain, is_plain, refuse_nul
-from flowstore.errors import ConfigurationError, InvalidStateError, InvalidValueError
-from flowstore.proof import Form
+from flowstore.change import STRICT, Operation, copied, differ, perform, reorder, replay
+from flowstore.door import explain, is_plain, refuse_nul
+from flowstore.errors import InvalidStateError, InvalidValueError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["State", "StateKind", "apply", "replay"]
+    from flowstore.kind import StateKind
 
 _LARGE: Final = 1024  # bytes of JSON from which on a changed value is searched for the change
 _LIST_OF_STR: Final = 2048  # bytes of JSON from which on such a list is compared unencoded
@@ -35,94 +31,11 @@ _LONG: Final = 32  # characters from which on a str is extended instead of set
 _PER_CHANGE: Final = 64  # bytes that a change costs beside its own length
 _LEAST_SNAPSHOT: Final = 16 * 1024  # bytes of changes below which no snapshot is due
 _COMMA: Final = 44
+_SHORT: Final = 19  # characters of JSON below which an int is one of 64 bits
 _ATOMS: Final = frozenset({str, bool, type(None)})
+_SCALARS: Final = _ATOMS | {int}
 
 _dumps = orjson.dumps
-
-
-class StateKind:
-    """What the state of a workflow's runs is: a dict, or objects of a class.
-
-    Args:
-        kind: ``dict``, a Pydantic model class or a dataclass.
-        limits: how large a state may be.
-
-    Raises:
-        ConfigurationError: it is something else.
-    """
-
-    __slots__ = ("form", "kind", "limits")
-
-    def __init__(self, kind: type = dict, limits: Limits | None = None) -> None:
-        self.kind = kind
-        self.limits = limits or Limits()
-        self.form: Form | None = None
-        if kind is dict:
-            return
-        if not isinstance(cast("object", kind), type) or not (
-            issubclass(kind, pydantic.BaseModel) or is_dataclass(cast("object", kind))
-        ):
-            message = f"state={kind!r}: must be dict, a Pydantic model class or a dataclass"
-            raise ConfigurationError(message)
-        try:
-            self.form = Form(kind)
-        except (PydanticUserError, NameError) as error:
-            message = f"state={kind.__name__}: {error}"
-            raise ConfigurationError(message) from error
-
-    def new(self) -> Any:
-        """Return the state that a run begins with.
-
-        Raises:
-            InvalidStateError: a field has no default.
-        """
-        try:
-            return self.kind()
-        except Exception as error:
-            problem = (
-                f"{self.kind.__name__}() failed: {error}; "
-                "a run begins with an empty state, so give every field a default"
-            )
-            raise InvalidStateError("state", problem) from error
-
-    def dump(self, value: object) -> dict[str, Any]:
-        """Return the state as a document, ready for JSON.
-
-        A dict is returned as it is and checked by `State.change`; objects are checked here.
-
-        Raises:
-            InvalidStateError: it is not of this kind, fails its class's validation, or
-                would not come back the same.
-        """
-        if type(value) is not self.kind:
-            problem = f"is {type(value).__name__}; it must be {self.kind.__name__}"
-            raise InvalidStateError("state", problem)
-        if self.form is None:
-            return cast("dict[str, Any]", value)
-        limits = self.limits
-        try:
-            data, _ = self.form.prove(
-                value, "state", max_bytes=limits.state_bytes, max_depth=limits.depth
-            )
-        except InvalidValueError as error:
-            raise InvalidStateError(error.path, error.problem) from None
-        if type(data) is not dict:
-            problem = f"{self.kind.__name__} is not written as a JSON object; use one with fields"
-            raise InvalidStateError("state", problem)
-        return cast("dict[str, Any]", data)
-
-    def load(self, document: dict[str, Any]) -> Any:
-        """Make the state from a document, which becomes part of it.
-
-        Raises:
-            InvalidStateError: the document does not fit the class (any more); says where.
-        """
-        if self.form is None:
-            return document
-        try:
-            return self.form.load_plain(document, "state")
-        except InvalidValueError as error:
-            raise InvalidStateError(error.path, error.problem) from None
 
 
 class State:
@@ -137,7 +50,17 @@ class State:
         InvalidStateError: what was saved cannot be read.
     """
 
-    __slots__ = ("_keys", "_kind", "_saved", "_since", "_sizes", "_texts", "_total", "value")
+    __slots__ = (
+        "_keys",
+        "_kind",
+        "_packed",
+        "_saved",
+        "_since",
+        "_sizes",
+        "_texts",
+        "_total",
+        "value",
+    )
 
     value: Any
     """The live value, for handlers to change or to replace."""
@@ -146,15 +69,36 @@ class State:
         self, kind: StateKind, snapshot: str | None = None, changes: Sequence[str] = ()
     ) -> None:
         self._kind = kind
-        self._saved = replay(snapshot, changes)
         self._since = sum(len(change.encode()) + _PER_CHANGE for change in changes)
+        self._packed: str | None = None
+        self._begin(replay(snapshot, changes))
+
+    def _begin(self, saved: dict[str, Any]) -> None:
+        self._saved = saved
         self._texts: dict[str, bytes | None] = {}
         self._sizes: dict[str, int] = {}
-        self._keys = list(self._saved)
-        fresh: dict[str, bytes | int] = {key: _dumps(item) for key, item in self._saved.items()}
+        self._keys = list(saved)
+        fresh: dict[str, bytes | int] = {key: _dumps(item) for key, item in saved.items()}
         self._note(fresh)
         self._total = sum(_cost(key) + size for key, size in self._sizes.items())
         self.restore()
+
+    def pack(self) -> None:
+        """Keep nothing but one JSON text, which takes less memory, until `unpack`."""
+        if self._packed is None:
+            self._packed = self.document()
+            self._saved, self._texts, self._sizes, self._keys = {}, {}, {}, []
+            self.value = None
+
+    def unpack(self) -> None:
+        """Make the state again what it was before `pack`, out of fresh objects.
+
+        Raises:
+            InvalidStateError: the class does not accept what it once made.
+        """
+        if self._packed is not None:
+            packed, self._packed = self._packed, None
+            self._begin(replay(packed, ()))
 
     def restore(self) -> None:
         """Make the value again what was last saved, out of fresh objects."""
@@ -177,9 +121,11 @@ class State:
         texts, saved = self._texts, self._saved
         changed: dict[str, list[Operation]] = {}
         fresh: dict[str, bytes | int] = {}
+        is_short = True
         for key, item in document.items():
             old = texts.get(key, b"")
             if old is None and self._compare_strings(key, item, changed, fresh):
+                is_short = is_short and key not in changed
                 continue
             try:
                 text = _dumps(item, None, STRICT)
@@ -189,12 +135,19 @@ class State:
                 was = saved[key]
                 if type(item) is type(was) and item == was:
                     continue
-            changed[key] = self._compare(key, item, text)
             fresh[key] = text
+            if len(text) < _SHORT and type(item) in _SCALARS:
+                changed[key] = [["=", [key], item]]
+            else:
+                is_short = False
+                changed[key] = self._compare(key, item, text)
         keys = [*document]
-        if not changed and keys == self._keys:
+        if keys != self._keys:
+            return self._save(document, keys, changed, fresh)
+        if not changed:
             return None
-        return self._save(document, keys, changed, fresh)
+        short = self._save_short(changed, fresh) if is_short else None
+        return short or self._save(document, keys, changed, fresh)
 
     def document(self) -> str:
         """Return what was last saved as one JSON text, for a snapshot."""
@@ -203,7 +156,7 @@ class State:
     @property
     def saved_bytes(self) -> int:
         """How many bytes of JSON `document` has."""
-        return self._total + 1 if self._saved else 2
+        return self._total + 1 if self._total else 2
 
     def snapshot_due(self) -> bool:
         """Tell whether the changes since the last snapshot have outgrown a new one."""
@@ -271,6 +224,30 @@ class State:
         return [["=", [key], item]]
 
     # --- saving it ---
+
+    def _save_short(
+        self, changed: dict[str, list[Operation]], fresh: dict[str, bytes | int]
+    ) -> str | None:
+        """Save short values under keys that were there: the usual case, without its checks.
+
+        Returns:
+            the change; None if it needs a closer look, and nothing has been saved.
+        """
+        sizes, total, texts = self._sizes, self._total, cast("dict[str, bytes]", fresh)
+        for key, item in texts.items():
+            total += len(item) - sizes[key]
+        operations = [operation for (operation,) in changed.values()]
+        text = _dumps(operations)
+        if total >= self._kind.limits.state_bytes or b"\\u0000" in text:
+            return None
+        for _, (key,), value in operations:
+            self._saved[key] = value
+            item = texts[key]
+            sizes[key] = len(item)
+            self._texts[key] = item
+        self._total = total
+        self._since += len(text) + _PER_CHANGE
+        return text.decode()
 
     def _save(
         self,

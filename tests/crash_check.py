@@ -11,7 +11,8 @@ from crash_child import fold
 
 from flowstore.door import Limits
 from flowstore.events import WorkflowEvent
-from flowstore.state import State, StateKind
+from flowstore.kind import StateKind
+from flowstore.state import State
 
 if TYPE_CHECKING:
     from pathlib import Path

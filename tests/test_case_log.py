@@ -241,14 +241,14 @@ GOOD = {"id": "x", "case": "c", "activity": "a", "time": "2024-01-01T10:00:00Z"}
     [
         ("{broken", "not JSON"),
         ("[1, 2]", "not a JSON object"),
-        ("[" * 100_000, "nested too deep"),
+        ("[" * 100_000, "not JSON: depth limit"),
         (json.dumps({**GOOD, "case": None}), "'case' must be a text"),
         (json.dumps({**GOOD, "id": 7}), "'id' must be a text"),
         (json.dumps({**GOOD, "time": "yesterday"}), "yesterday"),
         (json.dumps({**GOOD, "time": "2024-01-01T10:00:00"}), "no offset"),
-        (json.dumps({**GOOD, "cost": float("nan")}), "NaN is not JSON"),
+        (json.dumps({**GOOD, "cost": float("nan")}), "not JSON"),
         (json.dumps({**GOOD, "note": "\0"}), "data.note"),
-        (json.dumps({**GOOD, "note": "\ud800"}), "data.note"),
+        (json.dumps({**GOOD, "note": "\ud800"}), "not JSON: no low surrogate"),
     ],
 )
 def test_case_log_names_the_line_that_is_damaged(tmp_path, line, problem):

@@ -10,7 +10,8 @@ import pytest
 from flowstore.door import Limits
 from flowstore.engine.active import ActiveRun
 from flowstore.engine.decide import Done, announce, commit_event, pass_over, record_step
-from flowstore.state import State, StateKind
+from flowstore.kind import StateKind
+from flowstore.state import State
 from flowstore.store.base import NewEvent, StepRow, StoredEvent
 
 NOW = 5_000_000

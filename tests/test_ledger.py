@@ -40,6 +40,7 @@ class Memory:
         self.events: dict[tuple[int, str], StoredEvent] = {}
         self.dead: set[str] = set()
         self.loads: list[int] = []
+        self.states: list[int] = []
 
     def run(self, correlation_id: str) -> RunRow | None:
         return self.runs.get(correlation_id)
@@ -69,6 +70,10 @@ class Memory:
     def load(self, _: RunRow, cached_version: int) -> Loaded:
         self.loads.append(cached_version)
         return Loaded()
+
+    def load_state(self, run: RunRow) -> Loaded:
+        self.states.append(run.id)
+        return Loaded(state="{}")
 
     def has_lost_lease(self, owner: str) -> bool:
         return owner in self.dead
@@ -241,6 +246,18 @@ def test_a_lease_on_a_settled_run_needs_no_reading(owned: World):
     owned.commit(drained=True)
     assert owned.append("c", claim_for="me", cached_version=0).grant is not None
     assert len(owned.memory.loads) == before + 1, "its copy of the state is an old one"
+
+
+def test_of_a_settled_run_the_state_alone_is_read_if_the_rest_is_in_the_file(owned: World):
+    """G11: the rows of a whole batch are not written early for one lease."""
+    owned.commit(transitions=[transition(1)], drained=True)
+    owned.ledger.clear()  # as when the batch has been written
+    before = len(owned.memory.loads)
+    granted = owned.append("b", claim_for="me", cached_version=0).grant
+    assert granted is not None
+    assert granted.loaded.state == "{}"
+    assert [event.id for event in granted.loaded.events] == ["b"]
+    assert (owned.memory.states, len(owned.memory.loads)) == ([1], before)
 
 
 # --- commit ------------------------------------------------------------------------------

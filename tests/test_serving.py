@@ -5,16 +5,31 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 
 import pytest
 from watching import collect, log, names, query, transitions
 
 from flowstore import WorkflowEvent
+from flowstore.engine.states import MOST_LIVE
 from flowstore.errors import ConfigurationError, InvalidValueError
 
 
 async def _count(event, ctx):
     ctx["n"] = ctx.get("n", 0) + 1
+
+
+@dataclass
+class Counted:
+    n: int = 0
+
+
+async def _add(event, ctx):
+    ctx["n"] = _of(ctx.state) + 1
+
+
+def _of(state):
+    return state.n if isinstance(state, Counted) else state.get("n", 0)
 
 
 # --- service mode --------------------------------------------------------------------------
@@ -46,6 +61,23 @@ async def test_service_mode_handles_what_another_manager_sends(make):
         async with asyncio.timeout(20):
             await handled.wait()
             assert (await workflow.run("r").wait()).status == "idle"
+
+
+@pytest.mark.parametrize("state", [dict, Counted])
+async def test_more_runs_than_states_are_kept_in_memory(make, state):
+    """G3: what was put away, packed or forgotten, goes on where it was."""
+    workflow = make(state=state).register("go", _add)
+    runs = 2 * MOST_LIVE + 10
+    async with workflow:
+        for _ in range(3):
+            await workflow.send_many(
+                [WorkflowEvent("go", correlation_id=f"r{number}") for number in range(runs)]
+            )
+            for number in range(0, runs, 200):
+                await workflow.run(f"r{number}").wait()
+    await workflow.resume()
+    counts = [_of(state) async for _, state in workflow.states()]
+    assert counts == [3] * runs
 
 
 async def test_send_alone_handles_nothing(workflow):

@@ -18,9 +18,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field, RootModel
 
+from flowstore.change import apply, replay
 from flowstore.door import Limits
 from flowstore.errors import ConfigurationError, InvalidStateError, InvalidValueError
-from flowstore.state import State, StateKind, apply, replay
+from flowstore.kind import StateKind
+from flowstore.state import State
 
 KEYS = st.sampled_from(["a", "b", "c", "two words", 'quo"te', "ключ", "\\u0000"])
 LEAVES = (
@@ -155,6 +157,14 @@ def test_changes_reproduce_the_state_exactly(data: st.DataObject) -> None:
         if data.draw(st.booleans()):
             state = State(StateKind(), snapshot, later)
             assert exact(state.value) == exact(live)
+        if data.draw(st.booleans()):
+            due, size = state.snapshot_due(), state.saved_bytes
+            state.pack()
+            assert state.saved_bytes == size
+            state.unpack()
+            assert exact(state.value) == exact(live)
+            assert state.snapshot_due() == due
+            assert state.change() is None
         if data.draw(st.booleans()):
             mutate(state.value, data)
             state.restore()

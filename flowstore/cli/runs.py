@@ -6,11 +6,11 @@ import asyncio
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from flowstore.change import replay
 from flowstore.cli import output
 from flowstore.cli.reading import file_of, find_run, read
 from flowstore.cli.refused import DEAD_COLUMNS, DROP_COLUMNS
 from flowstore.errors import FlowstoreError
-from flowstore.state import replay
 
 if TYPE_CHECKING:
     from flowstore.store.base import RunRecord

@@ -39,6 +39,7 @@ class Surroundings(typing.Protocol):
     codec: Codec
     clock: Clock
     resources: Mapping[str, Any]
+    loop: asyncio.AbstractEventLoop
 
     def announce(self, run: ActiveRun, event: NewEvent, *, repeats: bool) -> None:
         """Append a progress event now."""
@@ -55,7 +56,6 @@ class Attempt:
     __slots__ = (
         "_announced",
         "_around",
-        "_loop",
         "_stored",
         "_used",
         "attempt",
@@ -85,7 +85,6 @@ class Attempt:
     ) -> None:
         self._around = around
         self._stored = stored
-        self._loop = asyncio.get_running_loop()
         self._announced = 0
         self._used: dict[str, int] | None = None
         self.has_ended = False
@@ -93,7 +92,8 @@ class Attempt:
         self.event = event
         self.handler = handler
         self.handler_name = handler.name
-        self.attempt = run.tries.get((stored.position, handler.name), 0) + 1
+        tries = run.tries
+        self.attempt = tries.get((stored.position, handler.name), 0) + 1 if tries else 1
         self.resources = around.resources
         self.started_at = around.clock.now()
         # Made when they are needed: every object kept per event is one more for the collector.
@@ -110,8 +110,8 @@ class Attempt:
     async def perform(self) -> None:
         """Call the handler within its timeout; what it raises is raised."""
         timeout = self.handler.timeout
-        work = self._loop.create_task(self.call())
-        alarm = self._loop.create_task(self._around.clock.sleep(timeout or 0.0))
+        work = self._around.loop.create_task(self.call())
+        alarm = self._around.loop.create_task(self._around.clock.sleep(timeout or 0.0))
         try:
             await asyncio.wait({work, alarm}, return_when=asyncio.FIRST_COMPLETED)
             if not work.done():
@@ -215,41 +215,47 @@ class Attempt:
 
     def emit(self, event: object) -> None:
         """Keep an event for the commit; send a progress event off at once."""
-        self._check_open()
-        encoded = self._around.codec.encode(event)
-        stored = self._stored
-        prefix = f"{stored.position}/{self.handler_name}/"
+        if self.has_ended:
+            self._check_open()
+        around, stored = self._around, self._stored
+        encoded = around.codec.encode(event)
         chosen = None
-        if isinstance(event, WorkflowEvent):
-            chosen = event.id
-            if chosen is not None and chosen != stored.id:
-                self._around.codec.check_id(chosen)
-            if event.correlation_id not in (None, self.run.correlation_id):
-                raise EventTypeError(
-                    f"{event.name!r} names the run {event.correlation_id!r}; a handler emits into "
-                    "its own run: leave correlation_id out, or use workflow.send"
-                )
-        now = self._around.clock.now()
-        if encoded.name == PROGRESS and chosen is None:
+        if isinstance(event, WorkflowEvent) and (
+            event.id is not None or event.correlation_id is not None
+        ):
+            chosen = self._chosen_id(event)
+        now = around.clock.now()
+        if chosen is None and encoded.name == PROGRESS:
             self._announced += 1
-            event_id = f"{prefix}p{self._announced}"
+            event_id = f"{stored.position}/{self.handler_name}/p{self._announced}"
             self._announce(NewEvent(event_id, *encoded, stored.id, now, None))
             return
         if self.events is None:
             self.events = []
         if chosen is None:
-            event_id = f"{prefix}{len(self.events) + 1}"
+            event_id = f"{stored.position}/{self.handler_name}/{len(self.events) + 1}"
         else:
             event_id = chosen
             self.repeats = True
         self.events.append(NewEvent(event_id, *encoded, stored.id, now, None))
+
+    def _chosen_id(self, event: WorkflowEvent) -> str | None:
+        """Return the id that the handler gave the event, if that and the run are allowed."""
+        if event.correlation_id not in (None, self.run.correlation_id):
+            raise EventTypeError(
+                f"{event.name!r} names the run {event.correlation_id!r}; a handler emits into "
+                "its own run: leave correlation_id out, or use workflow.send"
+            )
+        if event.id is not None and event.id != self._stored.id:
+            self._around.codec.check_id(event.id)
+        return event.id
 
     def _announce(self, event: NewEvent) -> None:
         repeats = self.run.resumed_at >= self._stored.position
         if self.handler.runs_on_loop:
             self._around.announce(self.run, event, repeats=repeats)
         else:
-            self._loop.call_soon_threadsafe(
+            self._around.loop.call_soon_threadsafe(
                 lambda: self._around.announce(self.run, event, repeats=repeats)
             )
 

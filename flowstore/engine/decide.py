@@ -42,7 +42,7 @@ class Done:
 
 
 def commit_event(
-    run: ActiveRun, position: int, done: Done, is_routed: Callable[[str], bool], now: int
+    run: ActiveRun, position: int, done: Done, handlers: Callable[[str], object], now: int
 ) -> Commit:
     """Decide what to record after the event at ``position`` has been through its handlers."""
     failure = done.failure or run.failure
@@ -72,28 +72,28 @@ def commit_event(
         commit.status = "completed"
         commit.result = done.result
         return commit
-    if _is_drained(run, position, is_routed):
+    if _is_drained(run, position, handlers):
         commit.drained = True
-        commit.if_last = _leading(done.events, is_routed)
+        commit.if_last = _leading(done.events, handlers)
     if run.state.snapshot_due():
         commit.snapshot = SnapshotRow(run.id, position, run.state.document())
         run.state.snapshot_taken()
     return commit
 
 
-def _is_drained(run: ActiveRun, position: int, is_routed: Callable[[str], bool]) -> bool:
-    if run.loaded != run.head or (run.in_flight and is_routed(PROGRESS)):
+def _is_drained(run: ActiveRun, position: int, handlers: Callable[[str], object]) -> bool:
+    if run.loaded != run.head or (run.in_flight and handlers(PROGRESS)):
         return False
     # A loop: any() with a generator would cost this path as much again.
     for event in run.pending:  # noqa: SIM110 - as just said
-        if event.position > position and is_routed(event.name):
+        if event.position > position and handlers(event.name):
             return False
     return True
 
 
-def _leading(events: Sequence[NewEvent], is_routed: Callable[[str], bool]) -> int:
+def _leading(events: Sequence[NewEvent], handlers: Callable[[str], object]) -> int:
     for count, event in enumerate(events):
-        if is_routed(event.name):
+        if handlers(event.name):
             return count
     return len(events)
 

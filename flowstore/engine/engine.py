@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from flowstore.engine.decide import Done
     from flowstore.engine.recording import Outcome
     from flowstore.hooks import Hooks
+    from flowstore.kind import StateKind
     from flowstore.routing import Routes
-    from flowstore.state import StateKind
     from flowstore.store.base import Append, Appended, Commit, Committed, Grant, Store, StoredEvent
 
 logger = logging.getLogger("flowstore")
@@ -83,6 +83,7 @@ class Engine:
         self.resources = resources
         self.concurrency = concurrency
         self.hooks = hooks
+        self.loop = asyncio.get_running_loop()
         self.states = StateCache()
         self.active: dict[str, ActiveRun] = {}
         # Epochs of leases still held for runs that could not go on here.
@@ -186,16 +187,17 @@ class Engine:
         loaded = grant.loaded
         self.states.discard(name)
         self.orphans.pop(name, None)
-        if loaded.state_is_cached and kept is not None:
-            state = kept
-        else:
-            try:
+        try:
+            if loaded.state_is_cached and kept is not None:
+                state = kept
+                state.unpack()
+            else:
                 state = State(self._kind, loaded.state, loaded.changes)
-            except FlowstoreError as error:
-                self._refuse(grant.run, error)
-                return
+        except FlowstoreError as error:
+            self._refuse(grant.run, error)
+            return
         run = self.active[name] = ActiveRun.from_grant(grant, state)
-        run.task = asyncio.get_running_loop().create_task(self._drive(run))
+        run.task = self.loop.create_task(self._drive(run))
 
     async def _drive(self, run: ActiveRun) -> None:
         try:
@@ -224,7 +226,7 @@ class Engine:
         self, run: ActiveRun, stored: StoredEvent, done: Done
     ) -> asyncio.Future[Committed]:
         now = self.clock.now()
-        return self.commit(run, commit_event(run, stored.position, done, self._is_routed, now))
+        return self.commit(run, commit_event(run, stored.position, done, self.routes.handlers, now))
 
     def _peek(self, run: ActiveRun) -> StoredEvent | None:
         """Return the next event if it has a handler and is in memory: the usual case."""
@@ -238,7 +240,7 @@ class Engine:
         """Return the next event that has a handler; None when the run has settled."""
         while self.active.get(run.correlation_id) is run:
             for stored in run.pending:
-                if self._is_routed(stored.name):
+                if self.routes.handlers(stored.name):
                     return stored
                 self._pass(run, stored)
             run.pending.clear()
@@ -249,9 +251,6 @@ class Engine:
                     continue
             await self.commit(run, pass_over(run, self.clock.now()))
         return None
-
-    def _is_routed(self, name: str) -> bool:
-        return bool(self.routes.handlers(name))
 
     def _pass(self, run: ActiveRun, stored: StoredEvent) -> None:
         if stored.name in {PROGRESS, ERROR}:

@@ -47,7 +47,7 @@ async def handle_event(around: Around, run: ActiveRun, stored: StoredEvent) -> D
         _expire(around, run, stored, done)
         return done
     for handler in around.routes.handlers(stored.name):
-        if (stored.position, handler.name) in run.finished:
+        if run.finished and (stored.position, handler.name) in run.finished:
             continue
         attempt, error = await _try(around, run, stored, handler)
         if error is None:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 class Committer(Protocol):
     """Who is told first what a commit came to."""
 
+    loop: asyncio.AbstractEventLoop
+
     def committed(self, run: ActiveRun, commit: Commit, result: Committed) -> None:
         """Take in what a commit came to."""
         ...
@@ -96,7 +98,7 @@ class Recording:
         self._engine = engine
         self._run = run
         self._commit = commit
-        self.future: asyncio.Future[Committed] = asyncio.get_running_loop().create_future()
+        self.future: asyncio.Future[Committed] = engine.loop.create_future()
         run.in_flight += len(commit.events)
 
     def __call__(self, result: Committed | None, error: BaseException | None) -> None:

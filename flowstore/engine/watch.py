@@ -92,14 +92,12 @@ class Watcher:
                 self._must_look = False
                 await self._look(reader)
             else:
-                await self._sleep()
+                await self._asleep()
 
-    async def _sleep(self) -> None:
+    def _asleep(self) -> asyncio.Future[None]:
+        """Return what is done when something has been said."""
         self._wake = asyncio.get_running_loop().create_future()
-        try:
-            await self._wake
-        finally:
-            self._wake = None
+        return self._wake
 
     async def _look(self, reader: Reader) -> None:
         run = await reader.get_run(self.correlation_id)
@@ -147,7 +145,7 @@ class Waiter(Watcher):
                 if worker_id is not None and run.owner not in (None, worker_id):
                     return False
             else:
-                await self._sleep()
+                await self._asleep()
         return True
 
 

@@ -66,6 +66,10 @@ class Lookup(Protocol):
         """Return what a worker needs to go on with this run."""
         ...
 
+    def load_state(self, run: RunRow) -> Loaded:
+        """Return the state alone; nothing of the run waits to be written."""
+        ...
+
     def has_lost_lease(self, owner: str) -> bool:
         """Tell whether this worker is dead, or silent beyond its lease."""
         ...
@@ -85,7 +89,7 @@ class Ledger:
         self.steps: list[StepRow] = []
         self.drops: list[DropRow] = []
         self.chosen: dict[tuple[int, str], StoredEvent] = {}
-        """Events of this batch whose id the sender chose, so that repeats are seen at once."""
+        """Events whose id the sender chose, met in this batch: its repeats are seen at once."""
 
     def clear(self) -> None:
         """Forget the rows: they have been written."""
@@ -125,6 +129,7 @@ class Ledger:
         if refused is not None:
             return refused
         position = run.head + 1
+        is_touched = run.id in self.changed or run.id in self.moved
         row = StoredEvent(run.id, position, *event)
         self.events.append(row)
         if operation.chosen_id:
@@ -138,7 +143,7 @@ class Ledger:
             self.changed[run.id] = run
         granted = None
         if operation.claim_for is not None and self._may_grant(run, operation):
-            granted = self._grant_after_append(run, operation, row)
+            granted = self._grant_after_append(run, operation, row, is_touched=is_touched)
         return Appended("accepted", position, run.id, run.status, run.owner, None, row, granted)
 
     def _repeat(self, run: RunRow, operation: Append, original: StoredEvent) -> Appended:
@@ -175,13 +180,19 @@ class Ledger:
             or (run.owner != operation.claim_for and self._lookup.has_lost_lease(run.owner))
         )
 
-    def _grant_after_append(self, run: RunRow, operation: Append, row: StoredEvent) -> Grant:
+    def _grant_after_append(
+        self, run: RunRow, operation: Append, row: StoredEvent, *, is_touched: bool
+    ) -> Grant:
         if operation.claim_for is not None:
             self._lease(run, operation.claim_for, operation.now)
         was_idle = run.cursor == row.position - 1
         has_state = run.state_version in (0, operation.cached_version)
         if was_idle and has_state:
             loaded = base.Loaded(events=(row,), state_is_cached=run.state_version > 0)
+        elif was_idle and not is_touched:
+            # All but this event is in the file: the batch need not be written for it now.
+            loaded = self._lookup.load_state(run)
+            loaded.events = (row,)
         else:
             loaded = self._lookup.load(run, operation.cached_version)
         return Grant(run.copy(), loaded)

@@ -109,7 +109,10 @@ class Rows:
         if fresh is not None:
             return fresh
         row = self._connection.execute(self._sql.event_by_id, (run_id, event_id)).fetchone()
-        return None if row is None else StoredEvent(*row)
+        if row is None:
+            return None
+        found = self.ledger.chosen[run_id, event_id] = StoredEvent(*row)
+        return found
 
     def names_between(self, run_id: int, after: int, until: int) -> list[tuple[int, str, str]]:
         """Return position, id and name of events."""
@@ -130,10 +133,20 @@ class Rows:
         if run.state_version == cached_version:
             loaded.state_is_cached = True
         elif run.state_version:
-            row = execute(sql.last_snapshot, (run.id, 1, 0)).fetchone()
-            after, loaded.state = row or (0, None)
-            loaded.changes = [change for (change,) in execute(sql.changes_after, (run.id, after))]
+            self._read_state(run, loaded)
         return loaded
+
+    def load_state(self, run: RunRow) -> Loaded:
+        """Read the state alone; nothing of the run waits to be written."""
+        loaded = Loaded()
+        self._read_state(run, loaded)
+        return loaded
+
+    def _read_state(self, run: RunRow, loaded: Loaded) -> None:
+        execute, sql = self._connection.execute, self._sql
+        row = execute(sql.last_snapshot, (run.id, 1, 0)).fetchone()
+        after, loaded.state = row or (0, None)
+        loaded.changes = [change for (change,) in execute(sql.changes_after, (run.id, after))]
 
     def events_after(self, run_id: int, after: int, limit: int) -> list[StoredEvent]:
         """Return the next events of a run."""

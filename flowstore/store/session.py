@@ -32,6 +32,15 @@ if TYPE_CHECKING:
 
 Outcome = tuple[Any, BaseException | None]
 
+LEAST_WAL_PAGES = 400
+"""Pages in a small store's WAL before it is folded into the file: 1.6 MB (SQLite's own: 4)."""
+
+MOST_WAL_PAGES = 4_000
+"""The same for a large store: 16 MB."""
+
+FILE_PAGES_PER_WAL_PAGE = 4
+BATCHES_PER_PACE = 64
+
 
 class Session:
     """The write connection, and the batches that go through it.
@@ -69,6 +78,8 @@ class Session:
         self._rows.flush = self._flush
         self._user_statements = UserStatements(connection)
         self._version = -1
+        self._batches = 0
+        connection.execute(f"PRAGMA wal_autocheckpoint={LEAST_WAL_PAGES}")
 
     # --- a batch ---------------------------------------------------------------------
 
@@ -98,6 +109,7 @@ class Session:
         try:
             outcomes = [self._apply(operation) for operation in operations]
             self._flush()
+            self._pace_checkpoints()
             self._connection.execute("COMMIT")
         except BaseException as error:
             self._abandon()
@@ -108,6 +120,19 @@ class Session:
             if self._turn is not None:
                 self._turn.release()
         return outcomes
+
+    def _pace_checkpoints(self) -> None:
+        """Let the WAL grow with the file, to a limit.
+
+        A checkpoint writes each page once, however often the WAL has it; the pages of a large
+        store are many, and with few in the WAL each would be written for almost every commit.
+        """
+        self._batches += 1
+        if self._batches % BATCHES_PER_PACE or self._path is None:
+            return
+        (pages,) = self._connection.execute("PRAGMA page_count").fetchone()
+        pages = max(LEAST_WAL_PAGES, min(pages // FILE_PAGES_PER_WAL_PAGE, MOST_WAL_PAGES))
+        self._connection.execute(f"PRAGMA wal_autocheckpoint={pages}")
 
     def _begin(self) -> None:
         try:

@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     from flowstore.store.base import Operation, Reader
     from flowstore.store.url import StoreUrl
 
-CHECKPOINT_PAGES = 400
-"""Pages in the WAL before it is folded into the file: 1.6 MB, where SQLite's default is 4 MB."""
-
 CACHE_KILOBYTES = 16 * 1024
 """Pages that the writer keeps in memory; SQLite's own 2 MB hold too few of a large store's."""
 
@@ -226,7 +223,6 @@ def _connect(uri: str, url: StoreUrl) -> sqlite3.Connection:
         cached_statements=256,
     )
     connection.execute(f"PRAGMA synchronous={url.synchronous}")
-    connection.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
     connection.execute(f"PRAGMA cache_size=-{CACHE_KILOBYTES}")
     connection.execute("PRAGMA foreign_keys=OFF")
     return connection

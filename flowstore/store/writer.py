@@ -208,17 +208,21 @@ def _carry_out(session: Session, batch: list[Order]) -> None:
 
 def _deliver(orders: Sequence[Order | Call], outcomes: Sequence[Outcome]) -> None:
     """Hand results over, in order, with one wake-up for each event loop."""
-    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[Deliver, Any, Any]]] = {}
+    loops = {order.loop for order in orders}
+    if len(loops) == 1:  # nearly always
+        _call(loops.pop(), _deliver_all, orders, outcomes)
+        return
+    for loop in loops:
+        ours = [index for index, order in enumerate(orders) if order.loop is loop]
+        _call(
+            loop, _deliver_all, [orders[each] for each in ours], [outcomes[each] for each in ours]
+        )
+
+
+def _deliver_all(orders: Sequence[Order | Call], outcomes: Sequence[Outcome]) -> None:
     for order, (result, error) in zip(orders, outcomes, strict=True):
-        by_loop.setdefault(order.loop, []).append((order.deliver, result, error))
-    for loop, results in by_loop.items():
-        _call(loop, _deliver_all, results)
-
-
-def _deliver_all(results: list[tuple[Deliver, Any, BaseException | None]]) -> None:
-    for deliver, result, error in results:
         try:
-            deliver(result, error)
+            order.deliver(result, error)
         except Exception:
             # The results behind this one belong to others, who would wait for ever.
             logger.exception("a result of the store could not be taken")
