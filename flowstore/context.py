@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     from flowstore.events import WorkflowEvent
     from flowstore.journal import Journal
@@ -127,6 +127,40 @@ class Context(MutableMapping[str, Any]):
             parameters: a mapping, or a list of mappings, as in SQLAlchemy.
         """
         self._journal.execute(statement, parameters)
+
+    def schedule(
+        self,
+        event: object,
+        *,
+        delay: float | timedelta | None = None,
+        at: datetime | None = None,
+        key: str | None = None,
+    ) -> str:
+        """Have an event appended to this run at a later time.
+
+        The timer is set with the handler's commit, and its event comes once, while someone
+        serves the workflow (``async with workflow:``); what became due before comes then, in
+        the order in which it was due. A run that only waits for timers is ``waiting``; closing
+        it ends them.
+
+        Args:
+            event: a `WorkflowEvent`, or a Pydantic model or dataclass.
+            delay: how long after now; seconds, or a timedelta.
+            at: when, with timezone; give this or ``delay``.
+            key: names the timer in its run; one that is there under this key is replaced.
+
+        Returns:
+            the key; a new one if none was given.
+
+        Raises:
+            ConfigurationError: neither or both of ``delay`` and ``at``, or they make no sense.
+            EventTypeError, InvalidValueError: as for `emit`.
+        """
+        return self._journal.schedule(event, delay, at, key)
+
+    def cancel(self, key: str) -> None:
+        """Remove a timer of this run with the handler's commit; it is no error if it is gone."""
+        self._journal.cancel(key)
 
     def now(self) -> datetime:
         """Return the time at which this attempt began, in UTC; a replay gives the same."""

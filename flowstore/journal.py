@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable, Mapping
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     from flowstore.events import WorkflowEvent
 
@@ -57,6 +57,16 @@ class Journal(Protocol):
         keywords: dict[str, Any],
     ) -> Any:
         """Return the recorded result, or call the function and record what it returns."""
+        ...
+
+    def schedule(
+        self, event: object, delay: float | timedelta | None, at: datetime | None, key: str | None
+    ) -> str:
+        """Set a timer with the handler's commit; return its key."""
+        ...
+
+    def cancel(self, key: str) -> None:
+        """Remove a timer with the handler's commit, if there is one."""
         ...
 
     def now(self) -> datetime:

@@ -17,16 +17,20 @@ from flowstore.store.base import (
     Append,
     Close,
     Commit,
+    Fire,
     Loaded,
     NewEvent,
     RunRow,
     StepRow,
     StoredEvent,
+    TimerRow,
     TransitionRow,
 )
 from flowstore.store.ledger import Ledger
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from flowstore.store import base
 
 NOW = 1_000_000
@@ -39,6 +43,7 @@ class Memory:
         self.runs: dict[str, RunRow] = {}
         self.events: dict[tuple[int, str], StoredEvent] = {}
         self.dead: set[str] = set()
+        self.timers: dict[str, TimerRow] = {}
         self.loads: list[int] = []
         self.states: list[int] = []
 
@@ -77,6 +82,24 @@ class Memory:
 
     def has_lost_lease(self, owner: str) -> bool:
         return owner in self.dead
+
+    def set_timers(self, run: RunRow, cancelled: Sequence[str], timers: Sequence[TimerRow]) -> None:
+        for key in cancelled:
+            run.waits -= self.timers.pop(key, None) is not None
+        for timer in timers:
+            run.waits += timer.key not in self.timers
+            self.timers[timer.key] = timer
+
+    def clear_timers(self, run: RunRow) -> None:
+        self.timers.clear()
+        run.waits = 0
+
+    def due_timers(self, _: str, now: int, limit: int) -> list[TimerRow]:
+        due = sorted((timer.due_at, key) for key, timer in self.timers.items())
+        return [self.timers.pop(key) for at, key in due[:limit] if at <= now]
+
+    def next_timer(self, _: str) -> int | None:
+        return min((timer.due_at for timer in self.timers.values()), default=None)
 
 
 class World:
@@ -137,6 +160,10 @@ def step() -> StepRow:
 
 def transition(number: int = 1) -> TransitionRow:
     return TransitionRow(1, 1, number, "h", 1, "handled", None, None, None, NOW, 1)
+
+
+def timer(key: str, due_at: int) -> TimerRow:
+    return TimerRow(1, key, "w", due_at, f"1/h/{key}", "due", 1, None, None, None, "first", NOW)
 
 
 # --- append ------------------------------------------------------------------------------
@@ -369,3 +396,36 @@ def test_clearing_forgets_the_rows(owned: World):
     assert not any(
         (owned.ledger.new_runs, owned.ledger.events, owned.ledger.drops, owned.ledger.chosen)
     )
+
+
+# --- timers ------------------------------------------------------------------------------
+
+
+def test_a_run_with_a_timer_waits_and_goes_on_when_it_is_due(owned: World):
+    committed = owned.commit(timers=[timer("late", NOW + 9), timer("soon", NOW + 5)], drained=True)
+    assert (committed.status, owned.run.waits) == ("waiting", 2)
+    fired = owned.ledger.fire(Fire("w", NOW + 5, 10))
+    [(name, appended)] = fired.appended
+    assert (name, appended.position, fired.due) == ("r", 2, NOW + 9)
+    assert appended.event is not None
+    assert (appended.event.id, appended.event.causation_id) == ("1/h/soon", "first")
+    assert (owned.run.status, owned.run.waits) == ("running", 1)
+    assert owned.ledger.fire(Fire("w", NOW + 5, 10)).appended == []
+
+
+def test_a_run_without_its_timer_is_idle(owned: World):
+    owned.commit(timers=[timer("k", NOW + 9)], new_cursor=0)
+    assert owned.commit(cancelled=["k", "none"], drained=True).status == "idle"
+
+
+def test_a_commit_that_is_refused_sets_no_timer(owned: World):
+    """G8."""
+    with pytest.raises(LeaseLostError):
+        owned.commit(epoch=99, timers=[timer("k", NOW)])
+    assert owned.memory.timers == {}
+
+
+@pytest.mark.parametrize("status", ["completed", "failed"])
+def test_closing_ends_the_timers(owned: World, status: str):
+    owned.commit(timers=[timer("k", NOW)], close=True, status=status)
+    assert (owned.memory.timers, owned.run.waits) == ({}, 0)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import typing
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from flowstore.clock import to_datetime
 from flowstore.context import Context
 from flowstore.engine.calls import call_step, in_thread, return_annotation, takes_idempotency_key
+from flowstore.engine.due import due_at
 from flowstore.errors import (
     ConfigurationError,
     EventTypeError,
@@ -19,35 +19,17 @@ from flowstore.errors import (
     HandlerTimeoutError,
 )
 from flowstore.events import PROGRESS, WorkflowEvent
-from flowstore.store.base import STALE, DropRow, NewEvent, StepRow
+from flowstore.store.base import STALE, DropRow, NewEvent, StepRow, TimerRow
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-    from datetime import datetime
+    from collections.abc import AsyncIterator, Callable, Sequence
+    from datetime import datetime, timedelta
 
-    from flowstore.clock import Clock
-    from flowstore.codec import Codec
     from flowstore.engine.active import ActiveRun
+    from flowstore.engine.surroundings import Surroundings
     from flowstore.routing import Handler
     from flowstore.store.base import StoredEvent
-
-
-class Surroundings(typing.Protocol):
-    """What an attempt needs of the engine."""
-
-    codec: Codec
-    clock: Clock
-    resources: Mapping[str, Any]
-    loop: asyncio.AbstractEventLoop
-
-    def announce(self, run: ActiveRun, event: NewEvent, *, repeats: bool) -> None:
-        """Append a progress event now."""
-        ...
-
-    async def record_step(self, run: ActiveRun, step: StepRow) -> None:
-        """Put a step's result on disk."""
-        ...
 
 
 class Attempt:
@@ -56,9 +38,11 @@ class Attempt:
     __slots__ = (
         "_announced",
         "_around",
+        "_scheduled",
         "_stored",
         "_used",
         "attempt",
+        "cancelled",
         "completed",
         "drops",
         "event",
@@ -73,6 +57,7 @@ class Attempt:
         "run",
         "started_at",
         "statements",
+        "timers",
     )
 
     def __init__(
@@ -86,6 +71,7 @@ class Attempt:
         self._around = around
         self._stored = stored
         self._announced = 0
+        self._scheduled = 0
         self._used: dict[str, int] | None = None
         self.has_ended = False
         self.run = run
@@ -100,6 +86,8 @@ class Attempt:
         self.events: list[NewEvent] | None = None
         self.drops: list[DropRow] | None = None
         self.statements: list[tuple[Any, Any]] | None = None
+        self.timers: dict[str, TimerRow] | None = None
+        self.cancelled: list[str] | None = None
         self.is_stale = False
         self.completed = False
         self.repeats = False
@@ -287,6 +275,43 @@ class Attempt:
         if result is not None:
             self.result = self._around.codec.encode_value(result, "result")
         self.completed = True
+
+    def schedule(
+        self, event: object, delay: float | timedelta | None, at: datetime | None, key: str | None
+    ) -> str:
+        """Keep a timer for the commit."""
+        self._check_open()
+        around, stored = self._around, self._stored
+        encoded = around.codec.encode(event)
+        if isinstance(event, WorkflowEvent) and (event.id or event.correlation_id):
+            raise ConfigurationError(
+                "ctx.schedule: the event gets its id when it is due, in this run; leave id and "
+                "correlation_id out"
+            )
+        now = around.clock.now()
+        due = due_at(now, delay, at)
+        self._scheduled += 1
+        event_id = f"{stored.position}/{self.handler_name}/s{self._scheduled}"
+        if key is None:
+            key = event_id
+        else:
+            around.codec.check_text(key, "key", around.codec.limits.name_length)
+        if self.timers is None:
+            self.timers = {}
+        self.timers[key] = TimerRow(
+            self.run.id, key, around.workflow, due, event_id, *encoded, stored.id, now
+        )
+        return key
+
+    def cancel(self, key: str) -> None:
+        """Keep for the commit that a timer is not wanted any more."""
+        self._check_open()
+        self._around.codec.check_text(key, "key", self._around.codec.limits.name_length)
+        if self.timers is not None:
+            self.timers.pop(key, None)
+        if self.cancelled is None:
+            self.cancelled = []
+        self.cancelled.append(key)
 
     def execute(self, statement: Any, parameters: Any) -> None:
         """Keep a statement for the commit."""

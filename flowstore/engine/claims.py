@@ -64,6 +64,10 @@ class Owner(Protocol):
         """Another process has written."""
         ...
 
+    def expect(self, due: int | None) -> None:
+        """Take note that a timer is due then."""
+        ...
+
     def is_watched(self) -> bool:
         """Tell whether someone watches a run."""
         ...
@@ -277,6 +281,7 @@ class Claims:
                 self._owner.lost(run)
         if seen.due is not None:
             self.wait_until(seen.due, None)
+        self._owner.expect(seen.timer)
         if seen.pending:
             self._look_for_work()
 

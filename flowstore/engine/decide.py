@@ -6,7 +6,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from flowstore.events import PROGRESS
-from flowstore.store.base import Commit, DropRow, NewEvent, SnapshotRow, StepRow, TransitionRow
+from flowstore.store.base import (
+    Commit,
+    DropRow,
+    NewEvent,
+    SnapshotRow,
+    StepRow,
+    TimerRow,
+    TransitionRow,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -39,6 +47,8 @@ class Done:
     completed: bool = False
     result: str | None = None
     failure: str | None = None
+    timers: Sequence[TimerRow] = ()
+    cancelled: Sequence[str] = ()
 
 
 def commit_event(
@@ -61,6 +71,8 @@ def commit_event(
         statements=done.statements,
         reason=failure,
         status="idle" if failure is None else "failed",
+        timers=done.timers,
+        cancelled=done.cancelled,
     )
     if done.ready_at is not None:
         # The event stays pending; only the handlers that are done are recorded.

@@ -17,8 +17,9 @@ from flowstore.engine.decide import (
     record_step,
 )
 from flowstore.engine.handle import fail_commit, handle_event
-from flowstore.engine.recording import Appending, Batch, Recording, tell
+from flowstore.engine.recording import Appending, Batch, Recording, ignore, retrieve, tell
 from flowstore.engine.states import StateCache
+from flowstore.engine.timers import Timers
 from flowstore.engine.watch import Watchers
 from flowstore.errors import (
     EventConflictError,
@@ -91,6 +92,7 @@ class Engine:
         self._kind = kind
         self._watchers = Watchers()
         self._claims = Claims(self)
+        self._timers = Timers(self)
         self.attendance = Attendance(self, self._watchers, self._claims)
 
     # --- starting and stopping -----------------------------------------------------------
@@ -104,6 +106,7 @@ class Engine:
         """Take over everything that is pending in this workflow, from now on."""
         await self.store.become_worker()
         self._claims.serve()
+        self._timers.serve()
 
     async def stop(self, grace: float) -> None:
         """Let every run finish the event at hand, then give the runs back, for good.
@@ -112,6 +115,7 @@ class Engine:
             grace: seconds; what takes longer is cancelled and handled again later.
         """
         self._claims.stop()
+        self._timers.stop()
         tasks = [run.task for run in self.active.values() if run.task is not None]
         if tasks:
             _, late = await asyncio.wait(tasks, timeout=grace)
@@ -163,14 +167,26 @@ class Engine:
             self._claims.append_ended()
         if result is None or result.event is None:
             return
-        run = self.active.get(name)
         if result.grant is not None:
             self.start(result.grant, kept)
-        elif run is not None:
-            run.absorb((result.event,))
+            self._watchers.feed(name, (result.event,))
+        else:
+            self.fired(name, result)
+
+    def fired(self, name: str, appended: Appended) -> None:
+        """Take in an event that is in the log; its run goes on where it is, or is claimed."""
+        if appended.event is None:
+            return
+        run = self.active.get(name)
+        if run is not None:
+            run.absorb((appended.event,))
         else:
             self._claims.waits(name)
-        self._watchers.feed(name, (result.event,))
+        self._watchers.feed(name, (appended.event,))
+
+    def expect(self, due: int | None) -> None:
+        """Take note that a timer is due then, whoever has set it."""
+        self._timers.expect(due)
 
     # --- the loop of one run -----------------------------------------------------------------
 
@@ -279,6 +295,8 @@ class Engine:
             run.number = commit.transitions[-1].number
         run.failure = commit.reason
         name = run.correlation_id
+        if commit.timers:
+            self._timers.set(commit.timers)
         if self.hooks:
             tell(self.hooks, commit)
         if self.active.get(name) is not run:
@@ -304,7 +322,7 @@ class Engine:
     def announce(self, run: ActiveRun, event: base.NewEvent, *, repeats: bool) -> None:
         """Append a progress event now; whether that went well shows at the handler's commit."""
         commit = announce(run, event, self.clock.now(), repeats=repeats)
-        self.commit(run, commit).add_done_callback(_retrieve)
+        self.commit(run, commit).add_done_callback(retrieve)
 
     async def record_step(self, run: ActiveRun, step: base.StepRow) -> None:
         """Put a step's result on disk."""
@@ -337,7 +355,7 @@ class Engine:
         name = run.correlation_id
         logger.error("run %r cannot go on here: %s", name, error)
         now = self.clock.now()
-        self.store.submit(give_back(run, now, now + UNREADABLE_MICROSECONDS), _ignore)
+        self.store.submit(give_back(run, now, now + UNREADABLE_MICROSECONDS), ignore)
         self._watchers.fail(name, error)
         self._claims.plan()
 
@@ -376,13 +394,3 @@ class Engine:
     def is_watched(self) -> bool:
         """Tell whether someone watches a run."""
         return bool(self._watchers)
-
-
-def _ignore(_result: object, error: BaseException | None) -> None:
-    if error is not None:
-        logger.warning("a run could not be given back: %s", error)
-
-
-def _retrieve(future: asyncio.Future[Any]) -> None:
-    if not future.cancelled():
-        future.exception()

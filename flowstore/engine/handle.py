@@ -7,7 +7,7 @@ import logging
 import traceback
 from typing import TYPE_CHECKING, Any
 
-from flowstore.engine.attempt import Attempt, Surroundings, printable
+from flowstore.engine.attempt import Attempt, printable
 from flowstore.engine.decide import Done
 from flowstore.errors import EventConflictError, FlowstoreError
 from flowstore.events import ERROR, PROGRESS, WorkflowEvent
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from flowstore.engine.active import ActiveRun
+    from flowstore.engine.surroundings import Surroundings
     from flowstore.errors import StatementError
     from flowstore.routing import Handler, Routes
     from flowstore.store.base import StoredEvent
@@ -112,6 +113,8 @@ def _finish(around: Around, run: ActiveRun, attempt: Attempt, done: Done) -> Exc
     if attempt.statements:
         done.statements = [*done.statements, *attempt.statements]
         done.executors = [*done.executors, *([attempt] * len(attempt.statements))]
+    if attempt.cancelled or attempt.timers:
+        _set_timers(attempt, done)
     if attempt.repeats:
         done.repeats = True
         done.choosers = {**done.choosers, **{event.id: attempt for event in attempt.events or ()}}
@@ -119,6 +122,14 @@ def _finish(around: Around, run: ActiveRun, attempt: Attempt, done: Done) -> Exc
         done.completed = True
         done.result = attempt.result
     return None
+
+
+def _set_timers(attempt: Attempt, done: Done) -> None:
+    """Take over timers; what a later handler says of a key counts."""
+    cancelled, timers = attempt.cancelled or [], attempt.timers or {}
+    earlier = {timer.key: timer for timer in done.timers if timer.key not in cancelled}
+    done.timers = [*(earlier | timers).values()]
+    done.cancelled = [*done.cancelled, *cancelled]
 
 
 def _transition(  # noqa: PLR0917 - a row of the hot path; names for its cells cost time

@@ -6,7 +6,8 @@ Classes with slots, since a closure costs the collector a cell for each variable
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Protocol
+import logging
+from typing import TYPE_CHECKING, Any, Protocol
 
 from flowstore.errors import StoreError
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from flowstore.store.base import Appended, Commit, Committed
 
     Outcome = tuple[Appended | None, BaseException | None]
+
+
+logger = logging.getLogger("flowstore")
 
 
 class Committer(Protocol):
@@ -132,3 +136,15 @@ def tell(hooks: Hooks, commit: Commit) -> None:
     for drop in commit.drops:
         if drop.handler is None:  # a handler's own verdict is its outcome, told above
             hooks.tell("dropped", correlation_id=name, position=drop.position, reason=drop.detail)
+
+
+def ignore(_result: object, error: BaseException | None) -> None:
+    """Take an outcome that no one waits for."""
+    if error is not None:
+        logger.warning("a run could not be given back: %s", error)
+
+
+def retrieve(future: asyncio.Future[Any]) -> None:
+    """Look at a future's error, so that it is not logged as one that no one has seen."""
+    if not future.cancelled():
+        future.exception()

@@ -11,6 +11,8 @@ from flowstore.store.operations import (
     Close,
     Commit,
     Committed,
+    Fire,
+    Fired,
     Grant,
     Load,
     Loaded,
@@ -41,6 +43,7 @@ from flowstore.store.records import (
     Status,
     StepRow,
     StoredEvent,
+    TimerRow,
     TransitionRecord,
     TransitionRow,
 )
@@ -70,6 +73,8 @@ __all__ = [
     "DeadLetterRecord",
     "DropRecord",
     "DropRow",
+    "Fire",
+    "Fired",
     "Grant",
     "Load",
     "Loaded",
@@ -86,6 +91,7 @@ __all__ = [
     "StoredEvent",
     "Survey",
     "Surveyed",
+    "TimerRow",
     "TransitionRecord",
     "TransitionRow",
 ]

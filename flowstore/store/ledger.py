@@ -8,7 +8,7 @@ decisions.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NoReturn, Protocol
+from typing import TYPE_CHECKING, NoReturn
 
 from flowstore.codec import refuse_engine_id, same_content
 from flowstore.errors import (
@@ -26,6 +26,7 @@ from flowstore.store.base import (
     Commit,
     Committed,
     DropRow,
+    Fired,
     Grant,
     NewEvent,
     RunRow,
@@ -36,43 +37,8 @@ from flowstore.store.base import (
 )
 
 if TYPE_CHECKING:
-    from flowstore.store.base import Loaded
-
-
-class Lookup(Protocol):
-    """What the ledger must be told about what is already in the database."""
-
-    def run(self, correlation_id: str) -> RunRow | None:
-        """Return the run, the same object each time, or None."""
-        ...
-
-    def run_by_id(self, run_id: int) -> RunRow | None:
-        """Return the run, the same object each time, or None."""
-        ...
-
-    def add_run(self, correlation_id: str, workflow: str, now: int) -> RunRow:
-        """Make a run that is not in the database yet."""
-        ...
-
-    def event(self, run_id: int, event_id: str) -> StoredEvent | None:
-        """Return the event with this id, also if it came in this batch."""
-        ...
-
-    def names_between(self, run_id: int, after: int, until: int) -> list[tuple[int, str, str]]:
-        """Return position, id and name of the events with ``after < position <= until``."""
-        ...
-
-    def load(self, run: RunRow, cached_version: int) -> Loaded:
-        """Return what a worker needs to go on with this run."""
-        ...
-
-    def load_state(self, run: RunRow) -> Loaded:
-        """Return the state alone; nothing of the run waits to be written."""
-        ...
-
-    def has_lost_lease(self, owner: str) -> bool:
-        """Tell whether this worker is dead, or silent beyond its lease."""
-        ...
+    from flowstore.store.base import Fire
+    from flowstore.store.lookup import Lookup
 
 
 class Ledger:
@@ -128,23 +94,42 @@ class Ledger:
         refused = self._refuse(run, operation)
         if refused is not None:
             return refused
-        position = run.head + 1
         is_touched = run.id in self.changed or run.id in self.moved
-        row = StoredEvent(run.id, position, *event)
-        self.events.append(row)
+        row = self._place(run, event, operation.now)
         if operation.chosen_id:
             self.chosen[run.id, event.id] = row
-        run.head = position
-        run.updated_at = operation.now
+        granted = None
+        if operation.claim_for is not None and self._may_grant(run, operation):
+            granted = self._grant_after_append(run, operation, row, is_touched=is_touched)
+        return Appended("accepted", run.head, run.id, run.status, run.owner, None, row, granted)
+
+    def _place(self, run: RunRow, event: NewEvent, now: int) -> StoredEvent:
+        """Put an event behind the last one of its run, which has something to do from now on."""
+        run.head += 1
+        row = StoredEvent(run.id, run.head, *event)
+        self.events.append(row)
+        run.updated_at = now
         if run.status == "running":
             self.moved[run.id] = run
         else:
             run.status = "running"
             self.changed[run.id] = run
-        granted = None
-        if operation.claim_for is not None and self._may_grant(run, operation):
-            granted = self._grant_after_append(run, operation, row, is_touched=is_touched)
-        return Appended("accepted", position, run.id, run.status, run.owner, None, row, granted)
+        return row
+
+    def fire(self, operation: Fire) -> Fired:
+        """Append the events of timers that are due; each is gone with this transaction."""
+        fired = Fired()
+        for timer in self._lookup.due_timers(operation.workflow, operation.now, operation.limit):
+            run = self._lookup.run_by_id(timer.run_id)
+            if run is None:
+                continue
+            run.waits -= 1
+            row = self._place(run, timer.event(operation.now), operation.now)
+            self.changed[run.id] = run
+            appended = Appended("accepted", row.position, run.id, run.status, run.owner, event=row)
+            fired.appended.append((run.correlation_id, appended))
+        fired.due = self._lookup.next_timer(operation.workflow)
+        return fired
 
     def _repeat(self, run: RunRow, operation: Append, original: StoredEvent) -> Appended:
         event = operation.event
@@ -216,10 +201,10 @@ class Ledger:
         run = self._lookup.run_by_id(operation.run_id)
         if run is None:
             raise RunNotFoundError(f"run {operation.correlation_id!r} is no longer in the store")
-        if run.epoch != operation.epoch or run.cursor != operation.cursor:
-            self._lose(run, operation)
-        if operation.repeats:
-            self._refuse_conflicts(run, operation)
+        self._check(run, operation)
+        if operation.timers or operation.cancelled:
+            self._lookup.set_timers(run, operation.cancelled, operation.timers)
+            self.changed[run.id] = run
         head = run.head
         is_last = head == operation.known_head
         appended, passed = self._emit(run, operation)
@@ -244,6 +229,12 @@ class Ledger:
         else:
             self.moved[run.id] = run
         return Committed(run.status, run.head, cursor, appended)
+
+    def _check(self, run: RunRow, operation: Commit) -> None:
+        if run.epoch != operation.epoch or run.cursor != operation.cursor:
+            self._lose(run, operation)
+        if operation.repeats:
+            self._refuse_conflicts(run, operation)
 
     def _refuse_conflicts(self, run: RunRow, operation: Commit) -> None:
         """Before anything is changed: an id that is taken by other content is refused (G5)."""
@@ -294,6 +285,10 @@ class Ledger:
             self.snapshots.append(operation.snapshot)
 
     def _let_go(self, run: RunRow, status: str, ready_at: int | None) -> None:
+        if status in base.CLOSED:
+            self._lookup.clear_timers(run)
+        elif status == "idle" and run.waits:
+            status = "waiting"
         run.status = status
         run.owner = None
         run.ready_at = ready_at

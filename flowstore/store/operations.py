@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         SnapshotRow,
         StepRow,
         StoredEvent,
+        TimerRow,
         TransitionRow,
     )
 
@@ -59,6 +60,8 @@ class Commit:
         close: close the run: whatever is pending becomes stale, with ``reason``.
         result: what the run came to, as JSON; kept with ``close``.
         ready_at: give the run back and leave it alone until then.
+        timers: to be set; each takes the place of one with the same key.
+        cancelled: keys of timers to be removed, before ``timers`` are set.
     """
 
     run_id: int
@@ -82,6 +85,8 @@ class Commit:
     result: str | None = None
     reason: str | None = None
     ready_at: int | None = None
+    timers: Sequence[TimerRow] = ()
+    cancelled: Sequence[str] = ()
 
 
 @dataclass(slots=True)
@@ -146,7 +151,20 @@ class Survey:
     epochs: dict[int, int]
 
 
-Operation = Append | Commit | Claim | Load | Close | Release | Survey
+@dataclass(slots=True)
+class Fire:
+    """Append the events of timers that are due, in the order in which they were due.
+
+    Args:
+        limit: how many at most.
+    """
+
+    workflow: str
+    now: int
+    limit: int
+
+
+Operation = Append | Commit | Claim | Load | Close | Release | Survey | Fire
 
 
 # --- results -------------------------------------------------------------------------
@@ -220,8 +238,23 @@ class Surveyed:
         lost: ids of owned runs that were closed or taken over by someone else.
         pending: whether any run of the workflow waits for a worker.
         due: when the next run that waits for a time becomes ready.
+        timer: when the next timer of the workflow is due.
     """
 
     lost: list[int] = field(default_factory=list[int])
     pending: bool = False
+    due: int | None = None
+    timer: int | None = None
+
+
+@dataclass(slots=True)
+class Fired:
+    """What a `Fire` did.
+
+    Args:
+        appended: runs and their events, in order.
+        due: when the next timer of the workflow is due; None if there is none.
+    """
+
+    appended: list[tuple[str, Appended]] = field(default_factory=list[tuple[str, Appended]])
     due: int | None = None

@@ -117,9 +117,40 @@ class DropRow(NamedTuple):
     created_at: int
 
 
+class TimerRow(NamedTuple):
+    """An event due in the future; a run has one for each key at most."""
+
+    run_id: int
+    key: str
+    workflow: str
+    due_at: int
+    event_id: str
+    name: str
+    version: int
+    data: str | None
+    metadata: str | None
+    error: str | None
+    causation_id: str | None
+    created_at: int
+
+    def event(self, now: int) -> NewEvent:
+        """Return its event, made at the moment of firing."""
+        return NewEvent(
+            self.event_id,
+            self.name,
+            self.version,
+            self.data,
+            self.metadata,
+            self.error,
+            self.causation_id,
+            now,
+            None,
+        )
+
+
 @dataclass(slots=True)
 class RunRow:
-    """A run as the store has it."""
+    """A run as the store has it; ``waits`` counts its timers."""
 
     id: int
     correlation_id: str
@@ -136,6 +167,7 @@ class RunRow:
     lineage: str | None
     created_at: int
     updated_at: int
+    waits: int = 0
 
     def values(self) -> tuple[Any, ...]:
         """Return the cells in the order of the table's columns."""
@@ -155,6 +187,7 @@ class RunRow:
             self.lineage,
             self.created_at,
             self.updated_at,
+            self.waits,
         )
 
     def copy(self) -> RunRow:

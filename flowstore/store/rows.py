@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from flowstore.store import base
-from flowstore.store.base import Loaded, RunRow, StoredEvent, TransitionRow
+from flowstore.store.base import Loaded, RunRow, StoredEvent, TimerRow, TransitionRow
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from flowstore.store.leases import Leases
     from flowstore.store.ledger import Ledger
@@ -23,7 +23,7 @@ PAGE = 256
 
 
 class Rows:
-    """Implements `flowstore.store.ledger.Lookup`.
+    """Implements `flowstore.store.lookup.Lookup`.
 
     Attributes:
         ledger: whose rows may not be in the file yet.
@@ -147,6 +147,34 @@ class Rows:
         row = execute(sql.last_snapshot, (run.id, 1, 0)).fetchone()
         after, loaded.state = row or (0, None)
         loaded.changes = [change for (change,) in execute(sql.changes_after, (run.id, after))]
+
+    def set_timers(self, run: RunRow, cancelled: Sequence[str], timers: Sequence[TimerRow]) -> None:
+        """Remove and set timers of a run, now: there may be several of one key in a batch."""
+        execute, sql = self._connection.execute, self._sql
+        for key in (*cancelled, *(timer.key for timer in timers)):
+            run.waits -= execute(sql.cancel_timer, (run.id, key)).rowcount
+        for timer in {timer.key: timer for timer in timers}.values():
+            execute(sql.set_timer, timer)
+            run.waits += 1
+
+    def clear_timers(self, run: RunRow) -> None:
+        """Remove every timer of a run."""
+        if run.waits:
+            self._connection.execute(self._sql.clear_timers, (run.id,))
+            run.waits = 0
+
+    def due_timers(self, workflow: str, now: int, limit: int) -> list[TimerRow]:
+        """Take out the timers that are due, the first due first."""
+        execute, sql = self._connection.execute, self._sql
+        rows = execute(sql.due_timers, (workflow, now, limit, 0)).fetchall()
+        for row in rows:
+            execute(sql.end_timer, row[:1])
+        return [TimerRow(*row[1:]) for row in rows]
+
+    def next_timer(self, workflow: str) -> int | None:
+        """Return when the next timer of a workflow is due, None if there is none."""
+        (due,) = self._connection.execute(self._sql.next_timer, (workflow,)).fetchone()
+        return cast("int | None", due)
 
     def events_after(self, run_id: int, after: int, limit: int) -> list[StoredEvent]:
         """Return the next events of a run."""

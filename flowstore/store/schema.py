@@ -54,6 +54,8 @@ run = Table(
     Column("lineage", Text),
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
+    # How many timers are outstanding: what tells a run that waits from one that is idle.
+    Column("waits", BigInteger, nullable=False, server_default=text("0")),
     # What a worker looks for: only runs with something to handle are in this index.
     Index(
         "ix_run_pending",
@@ -143,6 +145,26 @@ drop = Table(
     Column("detail", Text),
     Column("created_at", BigInteger, nullable=False),
     Index("ix_drop_run_id", "run_id"),
+)
+
+timer = Table(
+    "timer",
+    metadata,
+    Column("seq", _Identity, primary_key=True, autoincrement=True),
+    _run_column(),
+    Column("key", Text, nullable=False),
+    Column("workflow", Text, nullable=False),
+    Column("due_at", BigInteger, nullable=False),
+    Column("event_id", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("data", Text),
+    Column("metadata", Text),
+    Column("error", Text),
+    Column("causation_id", Text),
+    Column("created_at", BigInteger, nullable=False),
+    UniqueConstraint("run_id", "key"),
+    Index("ix_timer_due", "workflow", "due_at"),
 )
 
 worker = Table(

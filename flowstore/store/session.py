@@ -194,6 +194,8 @@ class Session:
             return self._survey(operation)
         if isinstance(operation, base.Release):
             return self._release(operation)
+        if isinstance(operation, base.Fire):
+            return self._ledger.fire(operation)
         message = f"{type(operation).__name__} is not an operation of the store"
         raise StoreError(message)
 
@@ -320,6 +322,7 @@ class Session:
             "AND ready_at > ?",
             (operation.workflow, operation.now),
         ).fetchone()
+        seen.timer = self._rows.next_timer(operation.workflow)
         return seen
 
     def _release(self, operation: base.Release) -> None:
@@ -394,5 +397,6 @@ def _changed_values(run: RunRow) -> tuple[Any, ...]:
         run.result,
         run.reason,
         run.updated_at,
+        run.waits,
         run.id,
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import BindParameter, bindparam, insert, select, update
+from sqlalchemy import BindParameter, bindparam, delete, func, insert, select, update
 from sqlalchemy.dialects import sqlite
 
 from flowstore.store import schema
@@ -18,6 +18,7 @@ from flowstore.store.base import (
     SnapshotRow,
     StepRow,
     StoredEvent,
+    TimerRow,
     TransitionRow,
 )
 
@@ -66,6 +67,12 @@ class Statements(NamedTuple):
     insert_snapshot: str
     insert_step: str
     insert_drop: str
+    set_timer: str
+    cancel_timer: str
+    clear_timers: str
+    due_timers: str
+    next_timer: str
+    end_timer: str
     run_by_name: str
     run_by_id: str
     event_by_id: str
@@ -155,11 +162,11 @@ def build() -> Statements:
     """Compile every statement; done once a store."""
     hot = ("head", "cursor", "state_version", "updated_at")
     rest = ("status", "head", "cursor", "state_version", "epoch", "owner", "ready_at")
-    texts = {name: _select_text(*pair) for name, pair in _selects().items()}
+    texts = {name: compile_text(*pair) for name, pair in (_selects() | _of_timers()).items()}
     return Statements(
         insert_run=_insert(schema.run, RUN_COLUMNS),
         move_run=_update_run(*hot),
-        change_run=_update_run(*rest, "result", "reason", "updated_at"),
+        change_run=_update_run(*rest, "result", "reason", "updated_at", "waits"),
         insert_event=_insert(schema.event, StoredEvent._fields),
         insert_transition=_insert(schema.transition, TransitionRow._fields),
         insert_snapshot=_insert(schema.snapshot, SnapshotRow._fields),
@@ -169,5 +176,28 @@ def build() -> Statements:
     )
 
 
-def _select_text(statement: Any, parameters: tuple[str, ...]) -> str:
-    return compile_text(statement, parameters)
+def _of_timers() -> dict[str, Any]:
+    timer = schema.timer
+    key: BindParameter[Any] = bindparam("run")
+    whole = [timer.c[name] for name in TimerRow._fields]
+    workflow = timer.c.workflow == bindparam("workflow_key")
+    return {
+        "set_timer": (
+            insert(timer).values({name: bindparam(name) for name in TimerRow._fields}),
+            TimerRow._fields,
+        ),
+        "cancel_timer": (
+            delete(timer).where(timer.c.run_id == key, timer.c.key == bindparam("timer")),
+            ("run", "timer"),
+        ),
+        "clear_timers": (delete(timer).where(timer.c.run_id == key), ("run",)),
+        "due_timers": (
+            select(timer.c.seq, *whole)
+            .where(workflow, timer.c.due_at <= bindparam("moment"))
+            .order_by(timer.c.due_at, timer.c.seq)
+            .limit(bindparam("most")),
+            ("workflow_key", "moment", "most", "param_1"),
+        ),
+        "next_timer": (select(func.min(timer.c.due_at)).where(workflow), ("workflow_key",)),
+        "end_timer": (delete(timer).where(timer.c.seq == key), ("run",)),
+    }

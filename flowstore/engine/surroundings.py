@@ -1,0 +1,32 @@
+"""What an attempt needs of the engine around it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Mapping
+
+    from flowstore.clock import Clock
+    from flowstore.codec import Codec
+    from flowstore.engine.active import ActiveRun
+    from flowstore.store.base import NewEvent, StepRow
+
+
+class Surroundings(Protocol):
+    """What an attempt needs of the engine."""
+
+    codec: Codec
+    clock: Clock
+    resources: Mapping[str, Any]
+    loop: asyncio.AbstractEventLoop
+    workflow: str
+
+    def announce(self, run: ActiveRun, event: NewEvent, *, repeats: bool) -> None:
+        """Append a progress event now."""
+        ...
+
+    async def record_step(self, run: ActiveRun, step: StepRow) -> None:
+        """Put a step's result on disk."""
+        ...
