@@ -235,6 +235,8 @@ class State:
         """
         sizes, total, texts = self._sizes, self._total, cast("dict[str, bytes]", fresh)
         for key, item in texts.items():
+            if type(key) is not str:  # equal to a key that was there, as an enum's member can be
+                return None
             total += len(item) - sizes[key]
         operations = [operation for (operation,) in changed.values()]
         text = _dumps(operations)

@@ -243,6 +243,20 @@ def test_bad_keys_are_refused(key: Any) -> None:
     assert state.document() == "{}"
 
 
+@pytest.mark.parametrize("value", [1, "x", None, 1.5, [1]])
+def test_a_key_that_only_equals_the_one_that_was_there_is_refused(value: Any) -> None:
+    """G10: the next handler would find another key, or not, as the state is in memory or not."""
+
+    class Key(enum.StrEnum):
+        A = "a"
+
+    state = State(StateKind(), '{"a":0}')
+    state.value = {Key.A: value}
+    with pytest.raises(InvalidStateError, match="key of type Key"):
+        state.change()
+    assert state.document() == '{"a":0}'
+
+
 def test_cyclic_and_deep_states_are_refused() -> None:
     state = State(StateKind(dict, Limits(depth=3)))
     state.value["a"] = [[1]]
