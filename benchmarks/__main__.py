@@ -25,6 +25,7 @@ GROUPS = (
     "resume",
     "duplicates",
     "waiting",
+    "timers",
     "start",
     "case_log",
 )

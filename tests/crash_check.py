@@ -27,7 +27,9 @@ class Wrecked:
         self.acknowledged = [
             tuple(line.split()) for line in (folder / "acknowledged").read_text().splitlines()
         ]
-        self.notes = [line.split() for line in (folder / "steps").read_text().splitlines()]
+        lines = [line.split() for line in (folder / "steps").read_text().splitlines()]
+        # What was being noted when the process was killed may be cut off; it has no full stop.
+        self.notes = [words[:2] for words in lines if len(words) == 3 and words[2] == "."]
         with contextlib.closing(sqlite3.connect(f"file:{store}?mode=ro", uri=True)) as connection:
             connection.row_factory = sqlite3.Row
             self.integrity = connection.execute("PRAGMA integrity_check").fetchone()[0]

@@ -65,7 +65,8 @@ class Worker:
         self.note("start", key)
 
     def note(self, what, key):
-        os.write(self.notes, f"{what} {key}\n".encode())
+        # SIGKILL can cut a write short where a page of the file ends: see Wrecked.
+        os.write(self.notes, f"\n{what} {key} .\n".encode())
         os.fsync(self.notes)
 
     def audit(self, event, ctx):
