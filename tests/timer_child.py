@@ -10,6 +10,7 @@ import sys
 from flowstore import WorkflowEvent, WorkflowManager
 
 DELAYS = (0.03, 0.001, 0.05, 0.02, 0.01)
+UNSETTLED = ("running", "waiting")
 
 
 def build(path):
@@ -41,7 +42,8 @@ async def drain(path):
     workflow, stirred = build(path), asyncio.Event()
     workflow.hooks.subscribe(lambda *_: stirred.set())
     async with workflow:
-        while any([await workflow.runs(status=status) for status in ("running", "waiting")]):
+        # One read: a run goes from waiting to running and back between two.
+        while not {run.status for run in await workflow.runs()}.isdisjoint(UNSETTLED):
             await stirred.wait()
             stirred.clear()
 
