@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import is_dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import pydantic  # not its names: they would load half of it before anyone needs them
 from pydantic.errors import PydanticUserError
 
-from flowstore.change import replay
 from flowstore.door import Limits
 from flowstore.errors import ConfigurationError, InvalidStateError, InvalidValueError
 from flowstore.proof import Form
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 
 class StateKind:
@@ -101,11 +97,10 @@ class StateKind:
         except InvalidValueError as error:
             raise InvalidStateError(error.path, error.problem) from None
 
-    def restore(self, snapshot: str | None, changes: Sequence[str]) -> Any:
-        """Make the state that a snapshot and the changes after it amount to.
+    def restore(self, document: dict[str, Any]) -> Any:
+        """Make the state from what was saved, which becomes part of it; the first if it is empty.
 
         Raises:
-            InvalidStateError: they cannot be read, or do not fit the class (any more).
+            InvalidStateError: the document does not fit the class (any more); says where.
         """
-        document = replay(snapshot, changes)
         return self.load(document) if document or self.form is None else self.new()

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
+from flowstore.change import replay
 from flowstore.clock import Clock, SystemClock
 from flowstore.codec import Codec
 from flowstore.engine import Watcher
@@ -289,7 +290,7 @@ class WorkflowManager:
             states = await reader.read_states(names)
             for record in page:
                 snapshot, changes = states[record.correlation_id]
-                yield record, kind.restore(snapshot, changes)
+                yield record, kind.restore(replay(snapshot, changes))
             before = names[-1]
 
     async def resume(self, correlation_id: str | None = None) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from flowstore.change import replay
 from flowstore.clock import to_microseconds
 from flowstore.engine import Waiter, Watcher
 from flowstore.errors import InvalidValueError, WaitTimeoutError
@@ -99,7 +100,7 @@ class Run:
             raise InvalidValueError("at", f"{at} is not a position of the run: 0 to {record.head}")
         reader = await self._runtime.reader()
         snapshot, changes = await reader.read_state(self.correlation_id, at=at)
-        return self._runtime.kind.restore(snapshot, changes)
+        return self._runtime.kind.restore(replay(snapshot, changes))
 
     async def wait(self, timeout: float | None = None) -> RunRecord:
         """Return when the run has settled, whoever handles it.

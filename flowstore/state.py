@@ -102,10 +102,7 @@ class State:
 
     def restore(self) -> None:
         """Make the value again what was last saved, out of fresh objects."""
-        if self._saved or self._kind.form is None:
-            self.value = self._kind.load(copied(self._saved))
-        else:
-            self.value = self._kind.new()
+        self.value = self._kind.restore(copied(self._saved))
 
     def change(self) -> str | None:
         """Save the value; return what changed since the last time, None if nothing did.
