@@ -149,13 +149,11 @@ class Rows:
         loaded.changes = [change for (change,) in execute(sql.changes_after, (run.id, after))]
 
     def set_timers(self, run: RunRow, cancelled: Sequence[str], timers: Sequence[TimerRow]) -> None:
-        """Remove and set timers of a run, now: there may be several of one key in a batch."""
-        execute, sql = self._connection.execute, self._sql
-        for key in (*cancelled, *(timer.key for timer in timers)):
-            run.waits -= execute(sql.cancel_timer, (run.id, key)).rowcount
-        for timer in {timer.key: timer for timer in timers}.values():
-            execute(sql.set_timer, timer)
-            run.waits += 1
+        """Remove and set timers of a run, now: another commit of the batch may have set them."""
+        run_many, sql = self._connection.executemany, self._sql
+        gone = [(run.id, key) for key in (*cancelled, *(timer.key for timer in timers))]
+        run.waits += len(timers) - run_many(sql.cancel_timer, gone).rowcount
+        run_many(sql.set_timer, timers)
 
     def clear_timers(self, run: RunRow) -> None:
         """Remove every timer of a run."""
@@ -165,10 +163,9 @@ class Rows:
 
     def due_timers(self, workflow: str, now: int, limit: int) -> list[TimerRow]:
         """Take out the timers that are due, the first due first."""
-        execute, sql = self._connection.execute, self._sql
-        rows = execute(sql.due_timers, (workflow, now, limit, 0)).fetchall()
-        for row in rows:
-            execute(sql.end_timer, row[:1])
+        connection, sql = self._connection, self._sql
+        rows = connection.execute(sql.due_timers, (workflow, now, limit, 0)).fetchall()
+        connection.executemany(sql.end_timer, [row[:1] for row in rows])
         return [TimerRow(*row[1:]) for row in rows]
 
     def next_timer(self, workflow: str) -> int | None:
