@@ -27,6 +27,7 @@ from flowstore.store.base import (
     Survey,
     TransitionRow,
 )
+from flowstore.store.rows import MOST_RUNS
 from flowstore.store.sqlite import SQLiteStore
 from flowstore.store.url import parse
 
@@ -284,6 +285,18 @@ async def test_a_survey_tells_what_is_lost_and_what_waits(store):
     await store.perform(Close("r", "cancelled", None, NOW))
     seen = await store.perform(Survey("orders", store.worker_id, NOW, {run.id: run.epoch}))
     assert seen.lost == [run.id]
+
+
+async def test_a_lost_lease_is_recorded_once_however_many_runs_are_surveyed(store):
+    """G7: also when the store can not keep all of them in memory."""
+    run = await claimed(store)
+    await store.perform(Close("r", "cancelled", None, NOW))
+    await asyncio.gather(*(store.perform(append(run=f"r{n}")) for n in range(MOST_RUNS)))
+    others = {run.id + n: 0 for n in range(1, MOST_RUNS + 1)}
+    survey = Survey("orders", store.worker_id, NOW, {run.id: run.epoch, **others})
+    assert (await store.perform(survey)).lost == [run.id]
+    drops = await store.reader.list_drops("r")
+    assert [drop.reason for drop in drops].count("lease_lost") == 1
 
 
 async def test_a_worker_loads_the_next_events_in_pages(store):

@@ -85,10 +85,9 @@ class Session:
 
     def carry_out(self, operations: list[base.Operation]) -> list[Outcome]:
         """Carry out operations as one transaction; one that fails does so alone."""
-        if len(operations) == 1 and isinstance(operations[0], base.Survey):
-            seen = self._glance(operations[0])
-            if seen is not None:
-                return [(seen, None)]
+        only = operations[0] if len(operations) == 1 else None
+        if isinstance(only, base.Survey) and (seen := self._glance(only)) is not None:
+            return [(seen, None)]
         try:
             return self._transact(operations)
         except StoreError as error:
@@ -206,17 +205,14 @@ class Session:
             for run in ledger.new_runs:
                 ledger.moved.pop(run.id, None)
                 ledger.changed.pop(run.id, None)
-        if ledger.changed:
-            run_many(sql.change_run, [_changed_values(run) for run in ledger.changed.values()])
-        if ledger.moved:
-            rows = [
-                (run.head, run.cursor, run.state_version, run.updated_at, run.id)
-                for run in ledger.moved.values()
-                if run.id not in ledger.changed
-            ]
-            if rows:
-                run_many(sql.move_run, rows)
+        moved = [
+            (run.head, run.cursor, run.state_version, run.updated_at, run.id)
+            for run in ledger.moved.values()
+            if run.id not in ledger.changed
+        ]
         for text, values in (
+            (sql.change_run, [_changed_values(run) for run in ledger.changed.values()]),
+            (sql.move_run, moved),
             (sql.insert_event, ledger.events),
             (sql.insert_transition, ledger.transitions),
             (sql.insert_snapshot, ledger.snapshots),
@@ -252,16 +248,13 @@ class Session:
     def _claim(self, operation: base.Claim) -> list[base.Grant]:
         self._flush()
         grants: list[base.Grant] = []
-        names = operation.names
-        candidates = self._pending(operation) if names is None else names
-        for name in candidates:
+        for name in self._pending(operation) if operation.names is None else operation.names:
             if len(grants) >= operation.limit:
                 break
             run = self._rows.run(name)
-            if run is None or not self._is_claimable(run, operation):
-                continue
-            cached = operation.cached.get(name, -1)
-            grants.append(self._ledger.grant(run, operation.owner, operation.now, cached))
+            if run is not None and self._is_claimable(run, operation):
+                cached = operation.cached.get(name, -1)
+                grants.append(self._ledger.grant(run, operation.owner, operation.now, cached))
         return grants
 
     def _pending(self, operation: base.Claim) -> list[str]:
@@ -300,21 +293,25 @@ class Session:
         """Look without a transaction, as long as there is nothing to write."""
         try:
             self.look_around()
-            seen = self._survey(operation)
+            seen = self._see(operation)
         except sqlite3.Error:
             return None
-        self._ledger.clear()
         return None if seen.lost else seen
 
     def _survey(self, operation: base.Survey) -> base.Surveyed:
         self._flush()
+        seen = self._see(operation)
+        for run in filter(None, map(self._rows.run_by_id, seen.lost)):
+            self._ledger.note_lost_lease(run, operation.epochs[run.id], operation.now)
+        return seen
+
+    def _see(self, operation: base.Survey) -> base.Surveyed:
+        """Survey without a note: outside a transaction it would be written for itself."""
         seen = base.Surveyed()
         for run_id, epoch in operation.epochs.items():
             run = self._rows.run_by_id(run_id)
             if run is None or run.epoch > epoch:
                 seen.lost.append(run_id)
-            if run is not None and run.epoch > epoch:
-                self._ledger.note_lost_lease(run, epoch, operation.now)
         probe = base.Claim(operation.workflow, operation.owner, operation.now, 1)
         seen.pending = bool(self._pending(probe))
         (seen.due,) = self._connection.execute(
