@@ -75,6 +75,7 @@ async def test_a_database_that_was_cut_short(make, sound):
     content = sound.read_bytes()
     sound.write_bytes(content[: len(content) // 2])
     await _refused(make, sound, StoreCorruptError, "damaged")
+    assert sound.read_bytes() == content[: len(content) // 2]
 
 
 async def test_a_sound_database(make, sound):

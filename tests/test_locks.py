@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import random
 import signal
@@ -139,6 +140,16 @@ def test_a_forked_child_does_not_end_its_parents_life(path: Path):
 # --- turns -------------------------------------------------------------------------------
 
 
+def _is_free(path: Path) -> bool:
+    """Tell whether the lock can be had at once; a `FileLock` that gave up would still wait."""
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
+
+
 def test_one_at_a_time(path: Path):
     first, second = FileLock(path), FileLock(path)
     first.acquire()
@@ -213,12 +224,14 @@ def test_it_can_be_taken_again(path: Path):
     lock = FileLock(path)
     for _ in range(3):
         lock.acquire()
+        assert not _is_free(path)
         lock.release()
+        assert _is_free(path)
     lock.close()
-    with lock:
-        pass
-    with lock:
-        pass
+    for _ in range(2):
+        with lock:
+            assert not _is_free(path)
+        assert _is_free(path)
 
 
 def test_the_lock_is_gone_with_its_process(path: Path):
@@ -228,9 +241,8 @@ def test_the_lock_is_gone_with_its_process(path: Path):
         return lock
 
     with _forked(take):
-        pass
-    with FileLock(path):
-        pass
+        assert not _is_free(path)
+    assert _is_free(path)
 
 
 def test_a_forked_child_does_not_keep_the_turn(path: Path):
