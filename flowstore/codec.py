@@ -216,7 +216,12 @@ class Codec:
         if kind is None:
             message = f"no class is registered for the event {name!r}; register it with a handler"
             raise EventTypeError(message)
-        return self._event_form(kind).load_plain(data, "data")
+        # An envelope is sent without its class: what is in it may never have fitted.
+        remedy = (
+            f"send {name!r} with data that fits or, if its class has changed since it was sent, "
+            f"add an upcaster from version {self._versions.get(name, 1)}"
+        )
+        return self._event_form(kind).load_plain(data, "data", remedy)
 
     def event(self, stored: Stored, correlation_id: str) -> WorkflowEvent:
         """Make the envelope of an event that the log holds."""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _EXACT: Final = frozenset({str, int, bool, type(None)})  # the same type and equal is the same
 _BYTES: Final = 'set model_config = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")'
+_UPCAST: Final = "add an upcaster"
 _REMEDY: Final = "give the field a type that says exactly what it holds"
 
 
@@ -71,19 +72,28 @@ class Form:
         """
         return self._load(text, path, stored=True)
 
-    def load_plain(self, data: object, path: str) -> Any:
-        """Make the object from a JSON value that has been read already."""
-        # Not validate_python: only JSON may stand for dates and sets in a strict model.
-        return self._load(orjson.dumps(data), path, stored=True)
+    def load_plain(self, data: object, path: str, remedy: str = _UPCAST) -> Any:
+        """Make the object from a JSON value that has been read already.
 
-    def _load(self, text: str | bytes, path: str, *, stored: bool) -> Any:
+        Args:
+            data: the value.
+            path: where it is, for messages.
+            remedy: what to do if it does not fit, for messages.
+
+        Raises:
+            InvalidValueError: the value does not fit the type (any more); says where.
+        """
+        # Not validate_python: only JSON may stand for dates and sets in a strict model.
+        return self._load(orjson.dumps(data), path, stored=True, remedy=remedy)
+
+    def _load(self, text: str | bytes, path: str, *, stored: bool, remedy: str = _UPCAST) -> Any:
         try:
             return self._adapter.validate_json(text, by_alias=False, by_name=True)
         except pydantic.ValidationError as error:
             first = error.errors(include_url=False, include_context=False, include_input=False)[0]
             where = _join(path, first["loc"])
             if stored:
-                problem = f"the stored value does not fit its type: {first['msg']}; add an upcaster"
+                problem = f"the stored value does not fit its type: {first['msg']}; {remedy}"
             else:
                 problem = f"would not come back the same: {first['msg']}; {_REMEDY}"
         except Exception as error:  # noqa: BLE001 - a validator is the user's code

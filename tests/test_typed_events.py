@@ -203,6 +203,20 @@ async def test_data_that_does_not_fit_the_class_is_a_dead_letter(workflow, caplo
     assert await workflow.run("r").status() == "failed"
 
 
+async def test_data_that_never_fitted_is_for_its_sender_to_mend(workflow, caplog):
+    """No class has changed, so an upcaster alone would be the wrong advice."""
+
+    async def handle(event):
+        raise AssertionError
+
+    workflow.register(Approved, handle)
+    events = await collect(workflow.process(WorkflowEvent("Approved", {"who": 5})))
+    assert "data.by: " in events[-1].error
+    assert "Field required; send 'Approved' with data that fits or, if its class has changed" in (
+        events[-1].error
+    )
+
+
 async def test_two_classes_of_one_name_are_refused(workflow):
     def other():
         @dataclasses.dataclass
