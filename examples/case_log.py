@@ -311,6 +311,8 @@ def main() -> int:
     parser.add_argument("--batch", type=int, default=500, help="lines sent together")
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
     options = parser.parse_args()
+    if options.batch < 1:
+        parser.error(f"argument --batch: {options.batch} lines cannot be sent; give 1 or more")
     gc.freeze()  # what the imports made is no garbage: searching it anew takes a tenth of the time
     try:
         figures = asyncio.run(feed_and_sum_up(options.file, options.store, options.batch))

@@ -281,6 +281,16 @@ def test_case_log_says_that_a_file_is_missing(tmp_path):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("size", ["0", "-5"])
+def test_case_log_refuses_a_batch_of_no_lines(tmp_path, size):
+    done = feed(write_log(tmp_path / "log.jsonl", [GOOD]), f"--batch={size}")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines()[-1].endswith(
+        f"error: argument --batch: {size} lines cannot be sent; give 1 or more"
+    )
+    assert not (tmp_path / "cases.db").exists()
+
+
 def test_case_log_of_an_empty_file(tmp_path):
     figures, _ = summary_of(feed(write_log(tmp_path / "log.jsonl", []), "--json"))
     assert (figures["cases"], figures["paths"]) == (0, [])
