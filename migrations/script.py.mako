@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 from alembic import op
+from alembic.util import CommandError
 ${imports if imports else ""}
 revision = ${repr(up_revision)}
 down_revision = ${repr(down_revision)}
@@ -18,4 +19,4 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Refuse: the way back is the backup that was made before the upgrade."""
-    raise NotImplementedError("restore the backup that was made before the upgrade")
+    raise CommandError("there is no way down: put the backup back that the upgrade made")

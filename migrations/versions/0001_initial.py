@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 from alembic import op
+from alembic.util import CommandError
 
 revision = "0001"
 down_revision = None
@@ -26,7 +27,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Refuse: there is nothing before the first revision."""
-    raise NotImplementedError("delete the database instead")
+    raise CommandError("there is nothing before the first revision: delete the database instead")
 
 
 def _run_id() -> sa.Column[int]:

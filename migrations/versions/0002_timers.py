@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 from alembic import op
+from alembic.util import CommandError
 
 revision = "0002"
 down_revision = "0001"
@@ -42,4 +43,6 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Refuse: what is due would be lost."""
-    raise NotImplementedError("restore the backup that the upgrade made instead")
+    raise CommandError(
+        "there is no way down: put the backup back that the upgrade made, *.backup-0001"
+    )
