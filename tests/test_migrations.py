@@ -13,6 +13,7 @@ import pytest
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
@@ -143,18 +144,18 @@ def test_the_scripts_lead_to_the_latest_revision() -> None:
     assert ScriptDirectory(str(folder)).get_heads() == [migrate.LATEST]
 
 
-def upgrade_by_command_line(path: Path) -> None:
+def configured(path: Path) -> Config:
     config = Config()
     config.set_main_option("script_location", str(migrate.find_scripts()))
     config.set_main_option("path_separator", "os")
     config.set_main_option("sqlalchemy.url", f"sqlite:///{path}")
-    command.upgrade(config, "head")
+    return config
 
 
 def test_scripts_and_tables_make_the_same_database(tmp_path: Path) -> None:
     """Also in what alembic does not compare: partial indexes, WITHOUT ROWID, names."""
     by_scripts, by_tables, by_sqlalchemy = (tmp_path / name for name in "abc")
-    upgrade_by_command_line(by_scripts)
+    command.upgrade(configured(by_scripts), "head")
     with opened(by_tables) as connection:
         migrate.prepare(connection, by_tables)
         directly = definitions(connection)
@@ -171,10 +172,23 @@ def test_scripts_and_tables_make_the_same_database(tmp_path: Path) -> None:
 
 
 def test_a_database_made_by_the_command_line_opens(path: Path) -> None:
-    upgrade_by_command_line(path)
+    command.upgrade(configured(path), "head")
     with opened(path) as connection:
+        before = contents(connection)
         migrate.prepare(connection, path)
+        assert contents(connection) == before
         connection.execute(RUN)
+
+
+def test_the_command_line_says_what_to_do_instead_of_a_downgrade(path: Path) -> None:
+    config = configured(path)
+    for script in reversed(list(ScriptDirectory.from_config(config).walk_revisions())):
+        command.upgrade(config, script.revision)
+        with opened(path) as connection:
+            before = contents(connection)
+            with pytest.raises(CommandError, match=r"delete the database|put the backup back"):
+                command.downgrade(config, "-1")
+            assert contents(connection) == before
 
 
 # --- an older database ---------------------------------------------------------------------
