@@ -3,31 +3,33 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, MutableMapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
+
+from flowstore.view import StateView
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime, timedelta
 
     from flowstore.events import WorkflowEvent
     from flowstore.journal import Journal
+    from flowstore.routing import Outcome
 
 _logger = logging.getLogger("flowstore.handler")
 
 
-class Context(MutableMapping[str, Any]):
+class Context(StateView):
     """A handler's view of its run, and the only way in which it changes it.
 
     As a mapping it reads the run's state first and the manager's shared resources behind it;
     writes go to the state, which is durable and belongs to this run alone.
     """
 
-    __slots__ = ("_journal", "_logger", "_random")
+    __slots__ = ("_logger", "_random")
 
     def __init__(self, journal: Journal) -> None:
-        self._journal = journal
+        super().__init__(journal)
         self._logger: logging.LoggerAdapter[logging.Logger] | None = None
         self._random: random.Random | None = None
 
@@ -156,14 +158,99 @@ class Context(MutableMapping[str, Any]):
             ConfigurationError: neither or both of ``delay`` and ``at``, or they make no sense.
             EventTypeError, InvalidValueError: as for `emit`.
         """
-        return self._journal.schedule(event, delay, at, key)
+        return self._journal.arrangements.schedule(event, delay, at, key)
 
     def cancel(self, key: str) -> None:
         """Remove a timer of this run with the handler's commit; it is no error if it is gone."""
-        self._journal.cancel(key)
+        self._journal.arrangements.cancel(key)
+
+    # --- waiting and joining ---------------------------------------------------------
+
+    async def wait_for(
+        self,
+        event: str | type | Outcome,
+        *,
+        where: Mapping[str, Any] | Callable[[Any], bool] | None = None,
+        timeout: float | timedelta | None = None,
+    ) -> Any:
+        """Wait for an event of this run, for as long as it takes.
+
+        The handler is parked: what it has done so far is recorded, the run goes on with later
+        events, and all that is left of it is a row in the store. When the event has come the
+        handler is called again from its beginning. Everything up to this call is then gone
+        through without an effect (finished steps give their results, what is emitted is not
+        emitted again, the state is what it was) and the handler goes on from here with the
+        run's state as it now is. So up to here it must do the same each time: outside effects
+        belong in steps, the time is ``ctx.now()``, chance is ``ctx.random``.
+
+        The first event fits that comes after the one being handled and has not ended an earlier
+        wait of this handler; other handlers get it as well.
+
+        Args:
+            event: a name, a class (or a subclass of it), or ``task.completed`` of a task.
+            where: what its data must have, as in ``{"by": "alex"}``; or a function that is given
+                the event and says whether it is the one.
+            timeout: how long to wait at most; seconds, or a timedelta.
+
+        Returns:
+            the typed object if a class was given, else the `WorkflowEvent`.
+
+        Raises:
+            WaitExpiredError: the event has not come in time.
+            ConfigurationError: an argument makes no sense, or the run was completed before.
+        """
+        return await self._journal.wait_for(event, where, timeout)
+
+    def postpone(self, until: str | type | Outcome | datetime | float | timedelta) -> None:
+        """Put the event off: it came too early, and is handled again later.
+
+        Whatever else this handler does with it this time is forgotten; finished steps stay. It
+        does not end the handler: return after it.
+
+        Args:
+            until: the event that has to come first, as in `wait_for`; or a time, with timezone;
+                or how long, in seconds or as a timedelta.
+
+        Raises:
+            ConfigurationError: the argument makes no sense.
+        """
+        self._journal.postpone(until)
+
+    def collect(
+        self,
+        key: str,
+        events: Sequence[str | type | Outcome] | str | type | Outcome,
+        *,
+        count: int | None = None,
+    ) -> list[Any] | None:
+        """Keep the event being handled until the others are there as well.
+
+        Call it in the handlers of all these events; one of them gets the list, and the key
+        begins anew. The list is the same in whatever order the events came.
+
+        Args:
+            key: names the collection within the run.
+            events: one event of each of these is needed; give one of them with ``count=`` for
+                so many of it.
+            count: how many.
+
+        Returns:
+            None as long as some are missing; then the events, in the order of ``events``, or
+            with ``count=`` in the order of their ids (numbers in them by their value). Typed
+            objects for classes, else `WorkflowEvent`.
+
+        Raises:
+            ConfigurationError: the arguments make no sense, or the event is none of these.
+        """
+        return self._journal.arrangements.collect(key, events, count)
+
+    # --- time and chance -------------------------------------------------------------
 
     def now(self) -> datetime:
-        """Return the time at which this attempt began, in UTC; a replay gives the same."""
+        """Return the time at which this attempt began, in UTC; a replay gives the same.
+
+        After `wait_for` it is the time of the event that ended the wait.
+        """
         return self._journal.now()
 
     @property
@@ -186,57 +273,6 @@ class Context(MutableMapping[str, Any]):
             self._logger = logging.LoggerAdapter(_logger, extra)
         return self._logger
 
-    # --- the mapping -----------------------------------------------------------------
-
-    def __getitem__(self, key: str) -> Any:
-        state = self._journal.get_state()
-        if isinstance(state, Mapping):
-            mapping = cast("Mapping[str, Any]", state)
-            if key in mapping:
-                return mapping[key]
-        elif key in _fields(state):
-            return getattr(state, key)
-        return self._journal.resources[key]
-
-    def __setitem__(self, key: str, value: Any) -> None:
-        state = self._journal.get_state()
-        if isinstance(state, MutableMapping):
-            cast("MutableMapping[str, Any]", state)[key] = value
-        elif key in _fields(state):
-            setattr(state, key, value)
-        else:
-            message = f"{key!r} is not a field of the state, which is a {type(state).__name__}"
-            raise KeyError(message)
-
-    def __delitem__(self, key: str) -> None:
-        state = self._journal.get_state()
-        if isinstance(state, MutableMapping) and key in state:
-            del state[key]
-        elif key in self._journal.resources:
-            message = f"{key!r} is a shared resource of the manager; it cannot be deleted here"
-            raise KeyError(message)
-        else:
-            raise KeyError(key)
-
-    def __iter__(self) -> Iterator[str]:
-        state = self._journal.get_state()
-        names = (
-            tuple(cast("Mapping[str, Any]", state))
-            if isinstance(state, Mapping)
-            else _fields(state)
-        )
-        yield from names
-        yield from (key for key in self._journal.resources if key not in names)
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
-
     def __repr__(self) -> str:
         event = self.event
         return f"<Context of {event.name!r} at {event.position} in {self.correlation_id!r}>"
-
-
-def _fields(state: Any) -> tuple[str, ...]:
-    """Return the names of a model's or a dataclass's fields."""
-    names: dict[str, Any] = getattr(state, "__dataclass_fields__", {})
-    return tuple(getattr(state.__class__, "model_fields", names))

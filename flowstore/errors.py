@@ -65,8 +65,48 @@ class HandlerTimeoutError(FlowstoreError, TimeoutError):
     """A handler ran longer than its timeout."""
 
 
+class HandlerChangedError(FlowstoreError):
+    """A handler that was parked did something else when it was called again."""
+
+
 class ConfigurationError(FlowstoreError, ValueError):
     """An option has a value that flowstore cannot work with."""
+
+
+# --- tasks ---------------------------------------------------------------------------
+
+
+class DuplicateTaskError(FlowstoreError, ValueError):
+    """Two tasks have one name."""
+
+
+class TaskArgumentsError(FlowstoreError, TypeError):
+    """A task was submitted with arguments that its function does not take."""
+
+
+class TaskTimeoutError(FlowstoreError, TimeoutError):
+    """An attempt at a task took longer than its timeout."""
+
+
+class UnknownTaskError(FlowstoreError, LookupError):
+    """No task of this name is registered."""
+
+
+class RemoteTaskError(FlowstoreError):
+    """A task failed in another process with an error that could not be sent back as it is.
+
+    Args:
+        exception: the name of the class of the original error.
+        message: what it said.
+    """
+
+    def __init__(self, exception: str = "Exception", message: str | None = None) -> None:
+        self.exception = exception
+        self.message = message
+        super().__init__(f"{exception}: {message}" if message else exception)
+
+    def __reduce__(self) -> tuple[type[RemoteTaskError], tuple[str, str | None]]:
+        return type(self), (self.exception, self.message)
 
 
 # --- runs ----------------------------------------------------------------------------
@@ -99,6 +139,22 @@ class LeaseLostError(FlowstoreError):
 
 class WaitTimeoutError(FlowstoreError, TimeoutError):
     """The run did not settle in time."""
+
+
+class WaitExpiredError(FlowstoreError, TimeoutError):
+    """The event that a handler waited for did not come in time."""
+
+
+class InvalidTokenError(FlowstoreError, ValueError):
+    """The token is not one that this store has given out."""
+
+
+class StreamRestartedError(FlowstoreError):
+    """The handler that makes the stream began anew; iterate it again, from its new beginning."""
+
+
+class MissingExtraError(FlowstoreError, ImportError):
+    """An optional dependency is not installed."""
 
 
 # --- the store -----------------------------------------------------------------------

@@ -14,6 +14,18 @@ PROGRESS = "progress"
 ERROR = "error"
 """Name of the event that a handler's last failure becomes."""
 
+TASK_COMPLETED = "task.completed"
+"""Name of the event in which a task ends that has a result."""
+
+TASK_FAILED = "task.failed"
+"""Name of the event in which a task ends that failed for good."""
+
+WAIT_EXPIRED = "wait.expired"
+"""Name of the event that ends the wait of a parked handler whose time is over."""
+
+QUIET = frozenset({PROGRESS, ERROR, WAIT_EXPIRED})
+"""Names of events that are no news if nothing is registered for them."""
+
 
 @dataclass(slots=True)
 class WorkflowEvent:

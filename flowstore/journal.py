@@ -6,10 +6,34 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime, timedelta
 
     from flowstore.events import WorkflowEvent
+    from flowstore.routing import Outcome
+
+
+class Arrangements(Protocol):
+    """What a handler arranges for later; it takes effect with the handler's commit."""
+
+    def schedule(
+        self, event: object, delay: float | timedelta | None, at: datetime | None, key: str | None
+    ) -> str:
+        """Set a timer; return its key."""
+        ...
+
+    def cancel(self, key: str) -> None:
+        """Remove a timer, if there is one."""
+        ...
+
+    def collect(
+        self,
+        key: str,
+        events: Sequence[str | type | Outcome] | str | type | Outcome,
+        count: int | None,
+    ) -> list[Any] | None:
+        """Keep the event until the others are there; return them all then."""
+        ...
 
 
 class Journal(Protocol):
@@ -59,14 +83,22 @@ class Journal(Protocol):
         """Return the recorded result, or call the function and record what it returns."""
         ...
 
-    def schedule(
-        self, event: object, delay: float | timedelta | None, at: datetime | None, key: str | None
-    ) -> str:
-        """Set a timer with the handler's commit; return its key."""
+    @property
+    def arrangements(self) -> Arrangements:
+        """Return what keeps that which begins or ends with the handler's commit."""
         ...
 
-    def cancel(self, key: str) -> None:
-        """Remove a timer with the handler's commit, if there is one."""
+    async def wait_for(
+        self,
+        event: str | type | Outcome,
+        where: Mapping[str, Any] | Callable[[Any], bool] | None,
+        timeout: float | timedelta | None,
+    ) -> Any:
+        """Return the event that ends this wait, or park the handler until it has come."""
+        ...
+
+    def postpone(self, until: str | type | Outcome | datetime | float | timedelta) -> None:
+        """Have the event handled again later."""
         ...
 
     def now(self) -> datetime:

@@ -12,6 +12,9 @@ from flowstore.door import Limits
 from flowstore.errors import ConfigurationError, InvalidStateError, InvalidValueError
 from flowstore.proof import Form
 
+# All that a Pydantic model consists of.
+_PARTS = ("__dict__", "__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__")
+
 
 class StateKind:
     """What the state of a workflow's runs is: a dict, or objects of a class.
@@ -104,3 +107,17 @@ class StateKind:
             InvalidStateError: the document does not fit the class (any more); says where.
         """
         return self.load(document) if document or self.form is None else self.new()
+
+    def fill(self, former: Any, value: Any) -> Any:
+        """Give one object of this kind what another has, and return it."""
+        if type(former) is not type(value):
+            return value
+        if self.form is None:
+            former.clear()
+            former.update(value)
+            return former
+        names = _PARTS if isinstance(value, pydantic.BaseModel) else value.__dataclass_fields__
+        for name in names:
+            # Also of a frozen class: to its users this is another object.
+            object.__setattr__(former, name, getattr(value, name))
+        return former

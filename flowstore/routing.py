@@ -83,12 +83,26 @@ class Retry:
         return delay * (1 + self.jitter * (2 * chance.random() - 1))
 
 
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One way in which the tasks of one name end; a handler can be registered for it.
+
+    Attributes:
+        event: the name of the event, ``task.completed`` or ``task.failed``.
+        task: the task's name.
+    """
+
+    event: str
+    task: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Handler:
     """A function registered for an event.
 
     Attributes:
         key: the event's name, or its class: then the function is given the typed object.
+        task: the task whose ends it gets, if it does not get every event of that name.
         second: what the second parameter is given.
         timeout: seconds an attempt may take; None for no limit.
     """
@@ -100,11 +114,20 @@ class Handler:
     runs_on_loop: bool
     retry: Retry | None
     timeout: float | None
+    task: str | None = None
 
     @property
     def wants_object(self) -> bool:
         """Whether the function is given the typed object instead of the envelope."""
         return not isinstance(self.key, str)
+
+    def accepts(self, data: object) -> bool:
+        """Tell whether it gets the event that has its name and this data."""
+        if self.task is None:
+            return True
+        return (
+            isinstance(data, Mapping) and cast("Mapping[str, Any]", data).get("task") == self.task
+        )
 
 
 class Routes:
@@ -118,7 +141,7 @@ class Routes:
 
     def add(
         self,
-        key: str | type,
+        key: str | type | Outcome,
         function: Callable[..., Any],
         *,
         name: str | None = None,
@@ -129,17 +152,20 @@ class Routes:
         """Register a handler behind those there are.
 
         Raises:
-            EventTypeError: the key is neither a name nor a model or dataclass.
+            EventTypeError: the key is neither a name, a task's outcome, a model nor a dataclass.
             HandlerSignatureError: the function is not one, or takes other parameters.
             DuplicateHandlerError: another handler of this name would get the same event.
             ConfigurationError: an option makes no sense.
         """
+        task: str | None = None
+        if isinstance(key, Outcome):
+            task, key = key.task, key.event
         if isinstance(key, str):
             if not key:
                 raise EventTypeError("the name of an event cannot be empty")
         else:
             self._codec.types.register(key)
-        _check_options(retry, timeout)
+        check_options(retry, timeout)
         handler = Handler(
             name=name or _name_of(function),
             key=key,
@@ -148,6 +174,7 @@ class Routes:
             runs_on_loop=_runs_on_loop(function),
             retry=retry,
             timeout=timeout,
+            task=task,
         )
         self._refuse_twin(handler)
         self._handlers.append(handler)
@@ -169,6 +196,28 @@ class Routes:
                 # A name of no known class may yet be that of one which is defined later.
                 self._routed[name] = found
         return found
+
+    def named(self, name: str, event: str) -> Handler:
+        """Return the handler of this name for an event; if it is gone, one that says so."""
+        for handler in self.handlers(event):
+            if handler.name == name:
+                return handler
+
+        async def missing(_event: object) -> None:
+            raise ConfigurationError(
+                f"no handler {name!r} is registered for {event!r} any more, and this one was "
+                "parked; register it under its old name (name=) to let such runs go on"
+            )
+
+        return Handler(
+            name=name,
+            key=event,
+            function=missing,
+            second="nothing",
+            runs_on_loop=True,
+            retry=None,
+            timeout=None,
+        )
 
     def handles_failures(self, name: str) -> bool:
         """Tell whether someone registered for this very name, not just for everything."""
@@ -211,6 +260,8 @@ class Routes:
                 )
 
     def _meet(self, old: Handler, new: Handler) -> bool:
+        if old.key == new.key and None not in (old.task, new.task):
+            return old.task == new.task
         if EVERYTHING in (old.key, new.key) or old.key == new.key:
             return True
         if isinstance(old.key, str) and isinstance(new.key, str):
@@ -233,7 +284,12 @@ def _key_text(key: str | type) -> str:
     return repr(key) if isinstance(key, str) else key.__name__
 
 
-def _check_options(retry: Retry | None, timeout: float | None) -> None:
+def check_options(retry: Retry | None, timeout: float | None) -> None:
+    """Refuse a retry that is none, and a timeout that is no time.
+
+    Raises:
+        ConfigurationError: one of them is.
+    """
     if retry is not None and not isinstance(retry, Retry):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ConfigurationError(f"retry={retry!r}: pass a Retry, as in Retry(attempts=5)")
     if timeout is not None and not (_is_finite(timeout) and timeout > 0):

@@ -100,6 +100,14 @@ class State:
             packed, self._packed = self._packed, None
             self._begin(replay(packed, ()))
 
+    def former(self, snapshot: str | None, changes: Sequence[str]) -> Any:
+        """Return what the value once was, as an object of its own."""
+        return self._kind.restore(replay(snapshot, changes))
+
+    def adopt(self, former: Any) -> None:
+        """Make an object that someone holds the live value: it gets what that has."""
+        self.value = self._kind.fill(former, self.value)
+
     def restore(self) -> None:
         """Make the value again what was last saved, out of fresh objects."""
         self.value = self._kind.restore(copied(self._saved))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -20,6 +20,7 @@ from flowstore.store.base import (
     Fire,
     Loaded,
     NewEvent,
+    Outstanding,
     RunRow,
     StepRow,
     StoredEvent,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from flowstore.store import base
+    from flowstore.store.lookup import WaitingLookup
 
 NOW = 1_000_000
 
@@ -83,16 +85,15 @@ class Memory:
     def has_lost_lease(self, owner: str) -> bool:
         return owner in self.dead
 
-    def set_timers(self, run: RunRow, cancelled: Sequence[str], timers: Sequence[TimerRow]) -> None:
+    def set_timers(self, _: int, cancelled: Sequence[str], timers: Sequence[TimerRow]) -> int:
+        before = len(self.timers)
         for key in cancelled:
-            run.waits -= self.timers.pop(key, None) is not None
-        for timer in timers:
-            run.waits += timer.key not in self.timers
-            self.timers[timer.key] = timer
+            self.timers.pop(key, None)
+        self.timers |= {timer.key: timer for timer in timers}
+        return len(self.timers) - before
 
-    def clear_timers(self, run: RunRow) -> None:
+    def clear(self, _: int) -> None:
         self.timers.clear()
-        run.waits = 0
 
     def due_timers(self, _: str, now: int, limit: int) -> list[TimerRow]:
         due = sorted((timer.due_at, key) for key, timer in self.timers.items())
@@ -107,7 +108,7 @@ class World:
 
     def __init__(self) -> None:
         self.memory = Memory()
-        self.ledger = Ledger(self.memory)
+        self.ledger = Ledger(self.memory, cast("WaitingLookup", self.memory))
 
     @property
     def run(self) -> RunRow:
@@ -402,30 +403,36 @@ def test_clearing_forgets_the_rows(owned: World):
 
 
 def test_a_run_with_a_timer_waits_and_goes_on_when_it_is_due(owned: World):
-    committed = owned.commit(timers=[timer("late", NOW + 9), timer("soon", NOW + 5)], drained=True)
+    committed = owned.commit(
+        outstanding=Outstanding(timers=[timer("late", NOW + 9), timer("soon", NOW + 5)]),
+        drained=True,
+    )
     assert (committed.status, owned.run.waits) == ("waiting", 2)
-    fired = owned.ledger.fire(Fire("w", NOW + 5, 10))
+    fired = owned.ledger.waiting.fire(Fire("w", NOW + 5, 10))
     [(name, appended)] = fired.appended
     assert (name, appended.position, fired.due) == ("r", 2, NOW + 9)
     assert appended.event is not None
     assert (appended.event.id, appended.event.causation_id) == ("1/h/soon", "first")
     assert (owned.run.status, owned.run.waits) == ("running", 1)
-    assert owned.ledger.fire(Fire("w", NOW + 5, 10)).appended == []
+    assert owned.ledger.waiting.fire(Fire("w", NOW + 5, 10)).appended == []
 
 
 def test_a_run_without_its_timer_is_idle(owned: World):
-    owned.commit(timers=[timer("k", NOW + 9)], new_cursor=0)
-    assert owned.commit(cancelled=["k", "none"], drained=True).status == "idle"
+    owned.commit(outstanding=Outstanding(timers=[timer("k", NOW + 9)]), new_cursor=0)
+    assert (
+        owned.commit(outstanding=Outstanding(cancelled=["k", "none"]), drained=True).status
+        == "idle"
+    )
 
 
 def test_a_commit_that_is_refused_sets_no_timer(owned: World):
     """G8."""
     with pytest.raises(LeaseLostError):
-        owned.commit(epoch=99, timers=[timer("k", NOW)])
+        owned.commit(epoch=99, outstanding=Outstanding(timers=[timer("k", NOW)]))
     assert owned.memory.timers == {}
 
 
 @pytest.mark.parametrize("status", ["completed", "failed"])
 def test_closing_ends_the_timers(owned: World, status: str):
-    owned.commit(timers=[timer("k", NOW)], close=True, status=status)
+    owned.commit(outstanding=Outstanding(timers=[timer("k", NOW)]), close=True, status=status)
     assert (owned.memory.timers, owned.run.waits) == ({}, 0)

@@ -6,16 +6,16 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from flowstore.store.base import DEAD, DROPPED, HANDLED, RETRIED
+from flowstore.store.base import DEAD, DROPPED, HANDLED, PARKED, POSTPONED, RETRIED
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Sequence
 
     from flowstore.state import State
-    from flowstore.store.base import Committed, Grant, StoredEvent
+    from flowstore.store.base import Committed, Grant, Outstanding, ParkedRow, StoredEvent
 
-_FINAL = frozenset({HANDLED, DROPPED, DEAD})
+_FINAL = frozenset({HANDLED, DROPPED, DEAD, PARKED, POSTPONED})
 
 
 @dataclass(slots=True)
@@ -30,6 +30,8 @@ class ActiveRun:
         tries: failed attempts at events after the cursor, by position and handler.
         finished: positions and handlers that are done with them.
         steps: results of finished steps, by position, handler, name and number.
+        parked: handlers that wait, by position and name.
+        collected: events that are kept, by key.
         resumed_at: the position that may have been handled in part before.
         failure: why the run fails when it settles, if it does.
         error: why the store refused something that the handler at work asked for.
@@ -53,6 +55,10 @@ class ActiveRun:
     steps: dict[tuple[int, str, str, int], str | None] = field(
         default_factory=dict[tuple[int, str, str, int], str | None]
     )
+    parked: dict[tuple[int, str], ParkedRow] = field(
+        default_factory=dict[tuple[int, str], "ParkedRow"]
+    )
+    collected: dict[str, list[StoredEvent]] = field(default_factory=dict[str, list["StoredEvent"]])
     error: BaseException | None = None
     is_state_void: bool = False
     task: asyncio.Task[None] | None = None
@@ -82,6 +88,9 @@ class ActiveRun:
                 run.tries[place] = transition.attempt
             elif transition.outcome in _FINAL:
                 run.finished.add(place)
+        run.parked = {(row.position, row.handler): row for row in loaded.parked}
+        for key, event in loaded.collected:
+            run.collected.setdefault(key, []).append(event)
         for step in loaded.steps:
             run.resumed_at = max(run.resumed_at, step.position)
             run.steps[step.position, step.handler, step.name, step.number] = step.result
@@ -95,6 +104,17 @@ class ActiveRun:
                 if event.position > self.cursor:
                     self.pending.append(event)
             self.head = max(self.head, event.position)
+
+    def arrange(self, wanted: Outstanding, kept: Sequence[tuple[str, StoredEvent]]) -> None:
+        """Take in what a handler has arranged for later."""
+        for place in wanted.woken:
+            self.parked.pop(place, None)
+        for row in wanted.parked:
+            self.parked[row.position, row.handler] = row
+        for key, event_id in wanted.spent:
+            self.collected[key] = [each for each in self.collected[key] if each.id != event_id]
+        for key, event in kept:
+            self.collected.setdefault(key, []).append(event)
 
     def follow(self, result: Committed) -> None:
         """Take in what a commit came to."""

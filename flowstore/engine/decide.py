@@ -10,9 +10,9 @@ from flowstore.store.base import (
     Commit,
     DropRow,
     NewEvent,
+    Outstanding,
     SnapshotRow,
     StepRow,
-    TimerRow,
     TransitionRow,
 )
 
@@ -34,6 +34,7 @@ class Done:
         repeats: some of ``events`` may be in the log already.
         ready_at: when to try again the handler that failed, in microseconds since 1970.
         failure: why the run fails when it settles.
+        outstanding: what begins or ends beside events and state.
     """
 
     events: Sequence[NewEvent] = ()
@@ -47,8 +48,7 @@ class Done:
     completed: bool = False
     result: str | None = None
     failure: str | None = None
-    timers: Sequence[TimerRow] = ()
-    cancelled: Sequence[str] = ()
+    outstanding: Outstanding | None = None
 
 
 def commit_event(
@@ -71,8 +71,7 @@ def commit_event(
         statements=done.statements,
         reason=failure,
         status="idle" if failure is None else "failed",
-        timers=done.timers,
-        cancelled=done.cancelled,
+        outstanding=done.outstanding,
     )
     if done.ready_at is not None:
         # The event stays pending; only the handlers that are done are recorded.

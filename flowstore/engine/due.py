@@ -31,8 +31,9 @@ def due_at(now: int, delay: float | timedelta | None, at: datetime | None) -> in
         return to_microseconds(at)
     if isinstance(delay, timedelta):
         delay = delay.total_seconds()
-    if isinstance(delay, bool) or not isinstance(delay, (int, float)) or not math.isfinite(delay):
+    if isinstance(delay, bool) or not isinstance(delay, (int, float)) or not delay < math.inf:
         raise ConfigurationError(f"delay={delay!r}: seconds, or a timedelta")
     if delay < 0:
         raise ConfigurationError(f"delay={delay!r}: it cannot be negative; use at= for the past")
-    return min(now + round(delay * 1_000_000), _LATEST)
+    # Compared before it is multiplied: an int can be larger than every float.
+    return min(now + round(min(delay, _LATEST) * 1_000_000), _LATEST)

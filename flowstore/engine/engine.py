@@ -11,39 +11,42 @@ from flowstore.engine.attendance import Attendance
 from flowstore.engine.claims import Claims
 from flowstore.engine.decide import (
     announce,
-    commit_event,
     give_back,
-    pass_over,
     record_step,
 )
-from flowstore.engine.handle import fail_commit, handle_event
+from flowstore.engine.drive import drive
 from flowstore.engine.recording import Appending, Batch, Recording, ignore, retrieve, tell
 from flowstore.engine.states import StateCache
 from flowstore.engine.timers import Timers
 from flowstore.engine.watch import Watchers
 from flowstore.errors import (
-    EventConflictError,
     FlowstoreError,
     LeaseLostError,
-    StatementError,
     StoreClosedError,
     StoreError,
 )
-from flowstore.events import ERROR, PROGRESS
 from flowstore.state import State
 from flowstore.store import base
+from flowstore.store.base import WORKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from flowstore.clock import Clock
     from flowstore.codec import Codec
-    from flowstore.engine.decide import Done
     from flowstore.engine.recording import Outcome
     from flowstore.hooks import Hooks
     from flowstore.kind import StateKind
     from flowstore.routing import Routes
-    from flowstore.store.base import Append, Appended, Commit, Committed, Grant, Store, StoredEvent
+    from flowstore.store.base import (
+        Append,
+        Appended,
+        Commit,
+        Committed,
+        Grant,
+        Operation,
+        Store,
+    )
 
 logger = logging.getLogger("flowstore")
 
@@ -96,6 +99,11 @@ class Engine:
         self.attendance = Attendance(self, self._watchers, self._claims)
 
     # --- starting and stopping -----------------------------------------------------------
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether runs are to be given back after the event at hand."""
+        return self._claims.is_stopping
 
     @property
     def is_serving(self) -> bool:
@@ -171,9 +179,9 @@ class Engine:
             self.start(result.grant, kept)
             self._watchers.feed(name, (result.event,))
         else:
-            self.fired(name, result)
+            self.arrived(name, result)
 
-    def fired(self, name: str, appended: Appended) -> None:
+    def arrived(self, name: str, appended: Appended) -> None:
         """Take in an event that is in the log; its run goes on where it is, or is claimed."""
         if appended.event is None:
             return
@@ -213,74 +221,13 @@ class Engine:
             self._refuse(grant.run, error)
             return
         run = self.active[name] = ActiveRun.from_grant(grant, state)
-        run.task = self.loop.create_task(self._drive(run))
-
-    async def _drive(self, run: ActiveRun) -> None:
-        try:
-            while (stored := self._peek(run) or await self._next(run)) is not None:
-                done = await handle_event(self, run, stored)
-                try:
-                    await self._commit_event(run, stored, done)
-                except (StatementError, EventConflictError) as error:
-                    run.is_state_void = True
-                    failed = fail_commit(self, stored, done, error)
-                    await self._commit_event(run, stored, failed)
-                if self._claims.is_stopping:
-                    break
-        except LeaseLostError as error:
-            self._lose(run, error)
-        except FlowstoreError as error:
-            self._break(run, error)
-        except Exception as error:
-            logger.exception("the engine failed on run %r", run.correlation_id)
-            self._break(run, error)
-        except BaseException:  # cancelled, or the program ends
-            self._let_go(run)
-            raise
-
-    def _commit_event(
-        self, run: ActiveRun, stored: StoredEvent, done: Done
-    ) -> asyncio.Future[Committed]:
-        now = self.clock.now()
-        return self.commit(run, commit_event(run, stored.position, done, self.routes.handlers, now))
-
-    def _peek(self, run: ActiveRun) -> StoredEvent | None:
-        """Return the next event if it has a handler and is in memory: the usual case."""
-        if run.pending and self.active.get(run.correlation_id) is run:
-            stored = run.pending[0]
-            if self.routes.handlers(stored.name):
-                return stored
-        return None
-
-    async def _next(self, run: ActiveRun) -> StoredEvent | None:
-        """Return the next event that has a handler; None when the run has settled."""
-        while self.active.get(run.correlation_id) is run:
-            for stored in run.pending:
-                if self.routes.handlers(stored.name):
-                    return stored
-                self._pass(run, stored)
-            run.pending.clear()
-            if run.loaded < run.head:
-                page = await self.store.perform(base.Load(run.id, run.loaded, _PAGE))
-                run.absorb(page)
-                if page:
-                    continue
-            await self.commit(run, pass_over(run, self.clock.now()))
-        return None
-
-    def _pass(self, run: ActiveRun, stored: StoredEvent) -> None:
-        if stored.name in {PROGRESS, ERROR}:
-            return
-        logger.debug("no handler for event %r in run %r", stored.name, run.correlation_id)
-        if self.hooks:
-            self.hooks.tell(
-                "unhandled",
-                correlation_id=run.correlation_id,
-                position=stored.position,
-                name=stored.name,
-            )
+        run.task = self.loop.create_task(drive(self, run))
 
     # --- commits ---------------------------------------------------------------------------
+
+    def perform(self, operation: Operation) -> asyncio.Future[Any]:
+        """Have the store do something."""
+        return self.store.perform(operation)
 
     def commit(self, run: ActiveRun, commit: Commit) -> asyncio.Future[Committed]:
         """Record something; the run's memory is up to date before the future is done."""
@@ -295,8 +242,8 @@ class Engine:
             run.number = commit.transitions[-1].number
         run.failure = commit.reason
         name = run.correlation_id
-        if commit.timers:
-            self._timers.set(commit.timers)
+        if commit.outstanding is not None:
+            self._timers.set(commit.outstanding.timers)
         if self.hooks:
             tell(self.hooks, commit)
         if self.active.get(name) is not run:
@@ -305,9 +252,10 @@ class Engine:
             self._watchers.feed(name, result.events)
         if result.status != "running":
             self._retire(run)
-            self._watchers.settle(name, result.head)
-            if self.hooks:
-                self.hooks.tell("settled", correlation_id=name, status=result.status)
+            if result.status != WORKING:
+                self._watchers.settle(name, result.head)
+                if self.hooks:
+                    self.hooks.tell("settled", correlation_id=name, status=result.status)
         elif commit.ready_at is not None:
             self._retire(run)
             self._claims.wait_until(commit.ready_at, name)
@@ -330,23 +278,26 @@ class Engine:
 
     # --- when a run cannot go on here ----------------------------------------------------------
 
-    def _let_go(self, run: ActiveRun) -> None:
+    def let_go(self, run: ActiveRun) -> None:
+        """Stop handling the run; its lease is still held."""
         if self.active.get(run.correlation_id) is run:
             del self.active[run.correlation_id]
             self.orphans[run.correlation_id] = run.epoch
         self._claims.plan()
 
-    def _lose(self, run: ActiveRun, error: LeaseLostError) -> None:
+    def lose(self, run: ActiveRun, error: LeaseLostError) -> None:
+        """Another worker has the run, or it was closed."""
         logger.warning("%s", error)
-        self._let_go(run)
+        self.let_go(run)
         if self.hooks:
             self.hooks.tell("lease_lost", correlation_id=run.correlation_id, reason=str(error))
         self._claims.keep_watch()
         self._watchers.look(run.correlation_id)
 
-    def _break(self, run: ActiveRun, error: Exception) -> None:
+    def give_up(self, run: ActiveRun, error: Exception) -> None:
+        """The run cannot go on here."""
         logger.error("run %r cannot go on here: %s", run.correlation_id, error)
-        self._let_go(run)
+        self.let_go(run)
         self._watchers.fail(run.correlation_id, error)
         self._claims.try_later(run.correlation_id)
 

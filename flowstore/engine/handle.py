@@ -7,19 +7,21 @@ import logging
 import traceback
 from typing import TYPE_CHECKING, Any
 
-from flowstore.engine.attempt import Attempt, printable
+from flowstore.engine.attempt import Attempt
 from flowstore.engine.decide import Done
+from flowstore.engine.journal import printable
+from flowstore.engine.trigger import awaits, continued_name
 from flowstore.errors import EventConflictError, FlowstoreError
 from flowstore.events import ERROR, PROGRESS, WorkflowEvent
 from flowstore.store.base import (
     DEAD,
-    DROPPED,
     EXPIRED,
-    HANDLED,
     RETRIED,
     STALE,
     DropRow,
+    LoadParked,
     NewEvent,
+    Outstanding,
     TransitionRow,
 )
 
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     from flowstore.engine.surroundings import Surroundings
     from flowstore.errors import StatementError
     from flowstore.routing import Handler, Routes
-    from flowstore.store.base import StoredEvent
+    from flowstore.store.base import ParkedRow, ParkedWork, StoredEvent
 
     class Around(Surroundings, Protocol):
         """What handling an event needs of the engine."""
@@ -50,61 +52,108 @@ async def handle_event(around: Around, run: ActiveRun, stored: StoredEvent) -> D
     for handler in around.routes.handlers(stored.name):
         if run.finished and (stored.position, handler.name) in run.finished:
             continue
+        if handler.task is not None and not handler.accepts(_data(around, stored)):
+            continue
         attempt, error = await _try(around, run, stored, handler)
-        if error is None:
-            error = _finish(around, run, attempt, done) if attempt is not None else None
-        if error is not None:
-            run.state.restore()
-            # An event that could not even be read had no attempt made at it.
-            attempt = attempt or Attempt(around, run, stored, _envelope(stored, run), handler)
-            _fail(around, attempt, stored, error, done)
+        _conclude(around, stored, attempt, error, done)
         if done.ready_at is not None or done.completed:
             break
+    else:
+        if run.parked:
+            await wake_handlers(around, run, stored, done)
     if done.completed:
         _drop_the_rest(around, run, done)
     return done
 
 
+async def wake_handlers(around: Around, run: ActiveRun, stored: StoredEvent, done: Done) -> None:
+    """Call the parked handlers again that have waited for this event."""
+    for row in [row for row in run.parked.values() if awaits(row, stored, around.codec)]:
+        name = continued_name(row)
+        if (stored.position, name) in run.finished or (row.position, row.handler) not in run.parked:
+            continue
+        work: ParkedWork = await around.perform(LoadParked(row))
+        handler = around.routes.named(row.handler, work.event.name)
+        attempt, error = await _try(around, run, stored, handler, (row, work))
+        _conclude(around, stored, attempt, error, done)
+        if done.ready_at is not None or done.completed:
+            return
+
+
+def _conclude(
+    around: Around, stored: StoredEvent, attempt: Attempt, error: BaseException | None, done: Done
+) -> None:
+    """Record what came of an attempt."""
+    if error is None:
+        error = _finish(around, attempt, done)
+    if error is not None:
+        attempt.run.state.restore()
+        _fail(around, attempt, stored, error, done)
+
+
 async def _try(
-    around: Around, run: ActiveRun, stored: StoredEvent, handler: Handler
-) -> tuple[Attempt | None, BaseException | None]:
+    around: Around,
+    run: ActiveRun,
+    stored: StoredEvent,
+    handler: Handler,
+    parked: tuple[ParkedRow, ParkedWork] | None = None,
+) -> tuple[Attempt, BaseException | None]:
     attempt: Attempt | None = None
     run.error = None
     try:
-        event = around.codec.event(stored, run.correlation_id)
-        attempt = Attempt(around, run, stored, event, handler)
+        origin = stored if parked is None else parked[1].event
+        event = around.codec.event(origin, run.correlation_id)
+        attempt = Attempt(around, run, origin, event, handler)
+        if parked is not None:
+            attempt.resume(*parked, stored)
         if handler.timeout is None:
             await attempt.call()
         else:
             await attempt.perform()
-    except asyncio.CancelledError:
-        task = asyncio.current_task()
-        if task is None or task.cancelling():
-            raise
-        return attempt, FlowstoreError("the handler was cancelled from within")
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException as error:
-        if run.error is not None:
-            # The store failed under this very attempt, which then is not the handler's fault.
-            raise run.error from error
-        return attempt, error
+    except BaseException as error:  # noqa: BLE001 - what is not the handler's is raised again
+        # An event that could not even be read had no attempt made at it.
+        attempt = attempt or Attempt(around, run, stored, _envelope(stored, run), handler)
+        return attempt, _blame(run, attempt, error)
+    else:
+        return attempt, None
     finally:
         if attempt is not None:
             attempt.has_ended = True
-    return attempt, None
 
 
-def _finish(around: Around, run: ActiveRun, attempt: Attempt, done: Done) -> Exception | None:
+def _blame(run: ActiveRun, attempt: Attempt, error: BaseException) -> BaseException | None:
+    """Return what the handler is to blame for; raise what it is not."""
+    if isinstance(error, asyncio.CancelledError):
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise error
+        error = FlowstoreError("the handler was cancelled from within")
+    elif isinstance(error, (KeyboardInterrupt, SystemExit)):
+        raise error
+    if attempt.is_parked:
+        return None  # what it did on its way out does not count
+    if run.error is not None:
+        # The store failed under this very attempt, which then is not the handler's fault.
+        raise run.error from error
+    return error
+
+
+def _finish(around: Around, attempt: Attempt, done: Done) -> Exception | None:
     """Take over what a handler did; its state must be one that can be stored."""
+    run, past = attempt.run, attempt.past
     try:
+        if past is not None:
+            attempt.look_back(past)
         change = run.state.change()
     except FlowstoreError as error:
         return error
-    outcome = DROPPED if attempt.is_stale else HANDLED
+    if past is not None and past.is_unmoved:
+        return None
+    if past is not None or attempt.arranged is not None:
+        _arrange(run, attempt, done)
     done.transitions = (
         *done.transitions,
-        _transition(around, run, attempt, outcome, done, change, None, None),
+        _transition(around, run, attempt, attempt.outcome, done, change, None, None),
     )
     if attempt.events:
         done.events = [*done.events, *attempt.events] if done.events else attempt.events
@@ -113,8 +162,6 @@ def _finish(around: Around, run: ActiveRun, attempt: Attempt, done: Done) -> Exc
     if attempt.statements:
         done.statements = [*done.statements, *attempt.statements]
         done.executors = [*done.executors, *([attempt] * len(attempt.statements))]
-    if attempt.cancelled or attempt.timers:
-        _set_timers(attempt, done)
     if attempt.repeats:
         done.repeats = True
         done.choosers = {**done.choosers, **{event.id: attempt for event in attempt.events or ()}}
@@ -124,12 +171,18 @@ def _finish(around: Around, run: ActiveRun, attempt: Attempt, done: Done) -> Exc
     return None
 
 
-def _set_timers(attempt: Attempt, done: Done) -> None:
-    """Take over timers; what a later handler says of a key counts."""
-    cancelled, timers = attempt.cancelled or [], attempt.timers or {}
-    earlier = {timer.key: timer for timer in done.timers if timer.key not in cancelled}
-    done.timers = [*(earlier | timers).values()]
-    done.cancelled = [*done.cancelled, *cancelled]
+def _arrange(run: ActiveRun, attempt: Attempt, done: Done) -> None:
+    """Take over what begins and ends with the handler."""
+    wanted, kept = Outstanding(), []
+    if attempt.arranged is not None:
+        wanted.add(attempt.arranged.outstanding)
+        kept = attempt.arranged.kept
+    if attempt.past is not None:
+        wanted.add(attempt.past.outstanding(run.number + len(done.transitions)))
+    run.arrange(wanted, kept)
+    if done.outstanding is None:
+        done.outstanding = Outstanding()
+    done.outstanding.add(wanted)
 
 
 def _transition(  # noqa: PLR0917 - a row of the hot path; names for its cells cost time
@@ -145,9 +198,9 @@ def _transition(  # noqa: PLR0917 - a row of the hot path; names for its cells c
     started = attempt.started_at
     return TransitionRow(
         run.id,
-        attempt.event.position or 0,
+        attempt.position,
         run.number + len(done.transitions) + 1,
-        attempt.handler_name,
+        attempt.recorded_as,
         attempt.attempt,
         outcome,
         change,
@@ -174,17 +227,21 @@ def _fail(
     trace = printable(_trace(error))
     row = _transition(around, run, attempt, outcome, done, None, text, trace)
     done.transitions = (*done.transitions, row)
-    where = f"handler {handler.name!r} on {stored.name!r} at {stored.position}"
+    where = f"handler {attempt.recorded_as!r} on {stored.name!r} at {stored.position}"
     if seconds is not None:
         logger.warning(
             "%s of run %r failed, next try in %.1f s: %s", where, run.correlation_id, seconds, text
         )
         done.ready_at = around.clock.now() + int(seconds * 1_000_000)
         return
+    if attempt.past is not None and attempt.past.row is not None:
+        attempt.past.parked = None
+        attempt.arranged = None
+        _arrange(run, attempt, done)
     logger.error("%s of run %r failed: %s", where, run.correlation_id, text)
     logger.debug("%s", trace)
     if stored.name != ERROR:
-        done.events = [*done.events, _error_event(around, stored, handler, error, text)]
+        done.events = [*done.events, _error_event(around, attempt, stored, error, text)]
     if stored.name == ERROR or not around.routes.handles_failures(ERROR):
         done.failure = done.failure or f"{where} failed: {text}"
 
@@ -224,18 +281,19 @@ def _trace(error: BaseException) -> str:
 
 
 def _error_event(
-    around: Around, stored: StoredEvent, handler: Handler, error: BaseException, text: str
+    around: Around, attempt: Attempt, stored: StoredEvent, error: BaseException, text: str
 ) -> NewEvent:
+    event = attempt.event
     data: dict[str, Any] = {
-        "event": stored.name,
-        "event_id": stored.id,
-        "position": stored.position,
-        "handler": handler.name,
+        "event": event.name,
+        "event_id": event.id,
+        "position": event.position,
+        "handler": attempt.handler_name,
         "exception": type(error).__name__,
     }
     encoded = around.codec.encode(WorkflowEvent(ERROR, data, error=text))
     encoded = encoded._replace(metadata=stored.metadata)
-    event_id = f"{stored.position}/{handler.name}/{ERROR}"
+    event_id = f"{stored.position}/{attempt.recorded_as}/{ERROR}"
     return NewEvent(event_id, *encoded, stored.id, around.clock.now(), None)
 
 
@@ -246,6 +304,10 @@ def _envelope(stored: StoredEvent, run: ActiveRun) -> WorkflowEvent:
         correlation_id=run.correlation_id,
         position=stored.position,
     )
+
+
+def _data(around: Around, stored: StoredEvent) -> Any:
+    return around.codec.decode(stored.name, stored.version, stored.data)
 
 
 # --- events that come to nothing -----------------------------------------------------------

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from flowstore.clock import Clock
     from flowstore.codec import Codec
     from flowstore.engine.active import ActiveRun
-    from flowstore.store.base import NewEvent, StepRow
+    from flowstore.store.base import NewEvent, Operation, StepRow
 
 
 class Surroundings(Protocol):
@@ -22,6 +22,10 @@ class Surroundings(Protocol):
     resources: Mapping[str, Any]
     loop: asyncio.AbstractEventLoop
     workflow: str
+
+    def perform(self, operation: Operation) -> asyncio.Future[Any]:
+        """Have the store do something."""
+        ...
 
     def announce(self, run: ActiveRun, event: NewEvent, *, repeats: bool) -> None:
         """Append a progress event now."""

@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Final, Protocol
 
 from flowstore.engine.alarm import Alarm
+from flowstore.engine.claims import STORE_RETRY_MICROSECONDS
 from flowstore.store import base
 
 if TYPE_CHECKING:
@@ -19,9 +20,6 @@ logger = logging.getLogger("flowstore")
 MOST_FIRED: Final = 256
 """Timers fired in one transaction at most, so that no one waits long for it."""
 
-RETRY_MICROSECONDS: Final = 1_000_000
-"""How long timers are left alone after the store failed."""
-
 
 class Owner(Protocol):
     """What timers need of the engine."""
@@ -30,7 +28,12 @@ class Owner(Protocol):
     store: Store
     clock: Clock
 
-    def fired(self, name: str, appended: Appended) -> None:
+    @property
+    def is_serving(self) -> bool:
+        """Whether what is due is fired here."""
+        ...
+
+    def arrived(self, name: str, appended: Appended) -> None:
         """Take in an event that a timer has appended."""
         ...
 
@@ -46,29 +49,26 @@ class Timers:
     def __init__(self, owner: Owner) -> None:
         self._owner = owner
         self._alarm = Alarm(owner.clock, self._ring)
-        self._is_serving = False
         self._is_firing = False
         self._next: int | None = None
 
     def serve(self) -> None:
         """Fire from now on what is due."""
-        self._is_serving = True
         self._fire()
 
     def stop(self) -> None:
         """Fire no more."""
-        self._is_serving = False
         self._next = None
         self._alarm.stop()
 
     def set(self, timers: Sequence[TimerRow]) -> None:
         """Take note of timers that a commit has set."""
-        if self._is_serving:
+        if timers:
             self.expect(min(timer.due_at for timer in timers))
 
     def expect(self, due: int | None) -> None:
         """Look at this moment, in microseconds since 1970, whether a timer is due."""
-        if self._is_serving and due is not None and (self._next is None or due < self._next):
+        if self._owner.is_serving and due is not None and (self._next is None or due < self._next):
             self._next = due
             self._alarm.set(due, None)
 
@@ -77,7 +77,7 @@ class Timers:
         self._fire()
 
     def _fire(self) -> None:
-        if self._is_firing or not self._is_serving:
+        if self._is_firing or not self._owner.is_serving:
             return
         self._is_firing = True
         owner = self._owner
@@ -87,8 +87,8 @@ class Timers:
         self._is_firing = False
         if fired is None:
             logger.error("timers could not be fired: %s", error)
-            self.expect(self._owner.clock.now() + RETRY_MICROSECONDS)
+            self.expect(self._owner.clock.now() + STORE_RETRY_MICROSECONDS)
             return
         for name, appended in fired.appended:
-            self._owner.fired(name, appended)
+            self._owner.arrived(name, appended)
         self.expect(fired.due)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NoReturn
 
-from flowstore.codec import refuse_engine_id, same_content
+from flowstore.codec import refuse_engine_id
 from flowstore.errors import (
     ConfigurationError,
     EventConflictError,
@@ -26,7 +26,6 @@ from flowstore.store.base import (
     Commit,
     Committed,
     DropRow,
-    Fired,
     Grant,
     NewEvent,
     RunRow,
@@ -35,17 +34,20 @@ from flowstore.store.base import (
     StoredEvent,
     TransitionRow,
 )
+from flowstore.store.same import is_same
+from flowstore.store.waiting import Waiting
 
 if TYPE_CHECKING:
-    from flowstore.store.base import Fire
-    from flowstore.store.lookup import Lookup
+    from flowstore.store.base import EndTask
+    from flowstore.store.lookup import Lookup, WaitingLookup
 
 
 class Ledger:
     """The rows that a batch will write, and the decisions that lead to them."""
 
-    def __init__(self, lookup: Lookup) -> None:
+    def __init__(self, lookup: Lookup, outstanding: WaitingLookup) -> None:
         self._lookup = lookup
+        self.waiting = Waiting(self, lookup, outstanding)
         self.new_runs: list[RunRow] = []
         self.moved: dict[int, RunRow] = {}
         self.changed: dict[int, RunRow] = {}
@@ -94,16 +96,21 @@ class Ledger:
         refused = self._refuse(run, operation)
         if refused is not None:
             return refused
+        return self.take_in(run, operation, is_chosen=operation.chosen_id)
+
+    def take_in(self, run: RunRow, operation: Append | EndTask, *, is_chosen: bool) -> Appended:
+        """Append an event that is welcome, and grant the run to who asks for it and may."""
+        event = operation.event
         is_touched = run.id in self.changed or run.id in self.moved
-        row = self._place(run, event, operation.now)
-        if operation.chosen_id:
+        row = self.place(run, event, operation.now)
+        if is_chosen:
             self.chosen[run.id, event.id] = row
         granted = None
         if operation.claim_for is not None and self._may_grant(run, operation):
             granted = self._grant_after_append(run, operation, row, is_touched=is_touched)
         return Appended("accepted", run.head, run.id, run.status, run.owner, None, row, granted)
 
-    def _place(self, run: RunRow, event: NewEvent, now: int) -> StoredEvent:
+    def place(self, run: RunRow, event: NewEvent, now: int) -> StoredEvent:
         """Put an event behind the last one of its run, which has something to do from now on."""
         run.head += 1
         row = StoredEvent(run.id, run.head, *event)
@@ -116,29 +123,20 @@ class Ledger:
             self.changed[run.id] = run
         return row
 
-    def fire(self, operation: Fire) -> Fired:
-        """Append the events of timers that are due; each is gone with this transaction."""
-        fired = Fired()
-        for timer in self._lookup.due_timers(operation.workflow, operation.now, operation.limit):
-            run = self._lookup.run_by_id(timer.run_id)
-            if run is None:
-                continue
-            run.waits -= 1
-            row = self._place(run, timer.event(operation.now), operation.now)
-            self.changed[run.id] = run
-            appended = Appended("accepted", row.position, run.id, run.status, run.owner, event=row)
-            fired.appended.append((run.correlation_id, appended))
-        fired.due = self._lookup.next_timer(operation.workflow)
-        return fired
-
     def _repeat(self, run: RunRow, operation: Append, original: StoredEvent) -> Appended:
         event = operation.event
-        if not _is_same(event, original):
+        if not is_same(event, original):
             detail = f"the id is taken by position {original.position} with other content"
             self._drop(run, event, base.CONFLICT, detail, operation.now)
             raise _conflict(run, event.id, f"at position {original.position}")
+        return self.refuse_repeat(run, operation, original)
+
+    def refuse_repeat(
+        self, run: RunRow, operation: Append | EndTask, original: StoredEvent
+    ) -> Appended:
+        """Record that the run has this event; its sender gets the original's position (G5)."""
         detail = f"position {original.position} has this id"
-        self._drop(run, event, base.DUPLICATE, detail, operation.now)
+        self._drop(run, operation.event, base.DUPLICATE, detail, operation.now)
         return Appended("duplicate", original.position, run.id, run.status, run.owner, detail)
 
     def _refuse(self, run: RunRow, operation: Append) -> Appended | None:
@@ -149,6 +147,12 @@ class Ledger:
             reason, detail = base.STALE, f"the run is {run.status}"
         else:
             return None
+        return self.refuse(run, operation, reason, detail)
+
+    def refuse(
+        self, run: RunRow, operation: Append | EndTask, reason: str, detail: str
+    ) -> Appended:
+        """Record that an event came too late, and why (G6)."""
         self._drop(run, operation.event, reason, detail, operation.now)
         return Appended("stale", None, run.id, run.status, run.owner, detail)
 
@@ -159,14 +163,14 @@ class Ledger:
 
     # --- leases ----------------------------------------------------------------------
 
-    def _may_grant(self, run: RunRow, operation: Append) -> bool:
+    def _may_grant(self, run: RunRow, operation: Append | EndTask) -> bool:
         return (run.ready_at is None or run.ready_at <= operation.now) and (
             run.owner is None
             or (run.owner != operation.claim_for and self._lookup.has_lost_lease(run.owner))
         )
 
     def _grant_after_append(
-        self, run: RunRow, operation: Append, row: StoredEvent, *, is_touched: bool
+        self, run: RunRow, operation: Append | EndTask, row: StoredEvent, *, is_touched: bool
     ) -> Grant:
         if operation.claim_for is not None:
             self._lease(run, operation.claim_for, operation.now)
@@ -180,12 +184,17 @@ class Ledger:
             loaded.events = (row,)
         else:
             loaded = self._lookup.load(run, operation.cached_version)
-        return Grant(run.copy(), loaded)
+        return self._granted(run, loaded)
 
     def grant(self, run: RunRow, owner: str, now: int, cached_version: int) -> Grant:
         """Give a worker the lease of a run that no live worker has."""
         self._lease(run, owner, now)
-        return Grant(run.copy(), self._lookup.load(run, cached_version))
+        return self._granted(run, self._lookup.load(run, cached_version))
+
+    def _granted(self, run: RunRow, loaded: base.Loaded) -> Grant:
+        if run.waits:
+            self.waiting.load(run, loaded)
+        return Grant(run.copy(), loaded)
 
     def _lease(self, run: RunRow, owner: str, now: int) -> None:
         run.owner = owner
@@ -202,8 +211,8 @@ class Ledger:
         if run is None:
             raise RunNotFoundError(f"run {operation.correlation_id!r} is no longer in the store")
         self._check(run, operation)
-        if operation.timers or operation.cancelled:
-            self._lookup.set_timers(run, operation.cancelled, operation.timers)
+        if operation.outstanding is not None:
+            self.waiting.keep(run, operation.outstanding)
             self.changed[run.id] = run
         head = run.head
         is_last = head == operation.known_head
@@ -245,7 +254,7 @@ class Ledger:
             twin: NewEvent | StoredEvent | None = given.setdefault(event.id, event)
             if twin is event:
                 twin = self._lookup.event(run.id, event.id)
-            if twin is not None and not _is_same(event, twin):
+            if twin is not None and not is_same(event, twin):
                 detail = "a handler emitted other content under an id that is taken"
                 self._drop(run, event, base.CONFLICT, detail, operation.now)
                 raise _conflict(run, event.id, "or its handler emits two")
@@ -286,9 +295,9 @@ class Ledger:
 
     def _let_go(self, run: RunRow, status: str, ready_at: int | None) -> None:
         if status in base.CLOSED:
-            self._lookup.clear_timers(run)
-        elif status == "idle" and run.waits:
-            status = "waiting"
+            self.waiting.clear(run)
+        elif status == "idle" and (run.tasks or run.waits):
+            status = base.WORKING if run.tasks else "waiting"
         run.status = status
         run.owner = None
         run.ready_at = ready_at
@@ -374,17 +383,4 @@ def _conflict(run: RunRow, event_id: str, where: str) -> EventConflictError:
         f"run {run.correlation_id!r} already has an event with id {event_id!r} and other content "
         f"({where}); repeat the same content, or give the new event an id of its own",
         event_id,
-    )
-
-
-def _is_same(event: NewEvent, original: NewEvent | StoredEvent) -> bool:
-    """Compare contents; of other versions the texts cannot be compared, so the id decides."""
-    if event.name != original.name:
-        return False
-    if event.version != original.version:
-        return True
-    return (
-        event.error == original.error
-        and same_content(event.data, original.data)
-        and same_content(event.metadata, original.metadata)
     )

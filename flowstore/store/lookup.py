@@ -5,9 +5,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
-    from flowstore.store.base import Loaded, RunRow, StoredEvent, TimerRow
+    from flowstore.store.base import (
+        ChunkRow,
+        CollectedRow,
+        Loaded,
+        ParkedRow,
+        RetryTask,
+        RunRow,
+        StoredEvent,
+        StreamRow,
+        TakenTask,
+        TaskRow,
+        TimerRow,
+    )
 
 
 class Lookup(Protocol):
@@ -45,12 +57,12 @@ class Lookup(Protocol):
         """Tell whether this worker is dead, or silent beyond its lease."""
         ...
 
-    def set_timers(self, run: RunRow, cancelled: Sequence[str], timers: Sequence[TimerRow]) -> None:
-        """Remove and set timers of a run, and count them."""
-        ...
 
-    def clear_timers(self, run: RunRow) -> None:
-        """Remove every timer of a run."""
+class WaitingLookup(Protocol):
+    """What the ledger must be told, and has to change, about what is outstanding."""
+
+    def set_timers(self, run_id: int, cancelled: Sequence[str], timers: Sequence[TimerRow]) -> int:
+        """Remove and set timers of a run; return how many more it has."""
         ...
 
     def due_timers(self, workflow: str, now: int, limit: int) -> list[TimerRow]:
@@ -59,4 +71,80 @@ class Lookup(Protocol):
 
     def next_timer(self, workflow: str) -> int | None:
         """Return when the next timer of a workflow is due, None if there is none."""
+        ...
+
+    def last_cron(self, workflow: str, name: str) -> int | None:
+        """Return the time of the last firing that is recorded."""
+        ...
+
+    def set_cron(self, workflow: str, name: str, at: int) -> None:
+        """Record a firing."""
+        ...
+
+    def add_tasks(self, tasks: Sequence[TaskRow]) -> None:
+        """Put tasks into the database."""
+        ...
+
+    def task(self, run_id: int, task_id: str) -> TaskRow | None:
+        """Return the task, or None."""
+        ...
+
+    def end_task(self, run_id: int, task_id: str, now: int) -> None:
+        """Record that a task has ended."""
+        ...
+
+    def retry_task(self, operation: RetryTask) -> bool:
+        """Record a failed attempt; False if the task is not pending under this owner."""
+        ...
+
+    def owners_of_tasks(self) -> Iterator[str]:
+        """Return the workers at pending tasks."""
+        ...
+
+    def tasks_of(self, owner: str, workflow: str) -> list[TakenTask]:
+        """Return the pending tasks of a worker, the first submitted first."""
+        ...
+
+    def own_task(self, run_id: int, task_id: str, owner: str) -> None:
+        """Give a task to a worker."""
+        ...
+
+    def park(self, rows: Sequence[ParkedRow]) -> int:
+        """Park handlers of one run; return how many more are."""
+        ...
+
+    def wake(self, run_id: int, handlers: Sequence[tuple[int, str]]) -> int:
+        """Remove parked handlers, by position and name; return how many there were."""
+        ...
+
+    def parked(self, run_id: int) -> list[ParkedRow]:
+        """Return a run's parked handlers, in the order of their events."""
+        ...
+
+    def collect(self, rows: Sequence[CollectedRow]) -> None:
+        """Keep events."""
+        ...
+
+    def spend(self, run_id: int, events: Sequence[tuple[str, str]]) -> int:
+        """Keep events no longer, by key and id; return how many there were."""
+        ...
+
+    def collected(self, run_id: int) -> list[tuple[str, StoredEvent]]:
+        """Return keys and events of what a run keeps, in the order of the log."""
+        ...
+
+    def stream(self, run_id: int, stream_id: str) -> StreamRow | None:
+        """Return the stream, or None."""
+        ...
+
+    def begin_stream(self, row: StreamRow) -> None:
+        """Put a stream into the database, or one of a higher generation in its place."""
+        ...
+
+    def add_chunks(self, row: StreamRow, chunks: Sequence[ChunkRow]) -> None:
+        """Add chunks to a stream, and say where it stands."""
+        ...
+
+    def clear(self, run_id: int) -> None:
+        """End everything that is outstanding in a run."""
         ...

@@ -1,20 +1,22 @@
-"""What a worker asks the one writer to do, and what it is told."""
+"""What a worker asks the one writer to do."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from flowstore.store.records import (
+        ChunkRow,
+        CollectedRow,
         DropRow,
         NewEvent,
-        RunRow,
+        ParkedRow,
         SnapshotRow,
         StepRow,
-        StoredEvent,
+        TaskRow,
         TimerRow,
         TransitionRow,
     )
@@ -41,6 +43,42 @@ class Append:
 
 
 @dataclass(slots=True)
+class Outstanding:
+    """What begins or ends with a commit, beside events and state.
+
+    Args:
+        tasks: submitted; they start once the commit is on disk.
+        timers: to be set; each takes the place of one with the same key.
+        cancelled: keys of timers to be removed, before ``timers`` are set.
+        parked: handlers that wait; each takes the place of what it waited for before.
+        woken: positions and names of handlers that are parked no more.
+        collected: events to be kept.
+        spent: keys and ids of collected events that are kept no more.
+    """
+
+    tasks: list[TaskRow] = field(default_factory=list["TaskRow"])
+    timers: list[TimerRow] = field(default_factory=list["TimerRow"])
+    cancelled: list[str] = field(default_factory=list[str])
+    parked: list[ParkedRow] = field(default_factory=list["ParkedRow"])
+    woken: list[tuple[int, str]] = field(default_factory=list[tuple[int, str]])
+    collected: list[CollectedRow] = field(default_factory=list["CollectedRow"])
+    spent: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+
+    def add(self, later: Outstanding) -> None:
+        """Take over what a later handler wants; what it says of a timer's key counts."""
+        if later.cancelled or later.timers:
+            gone = {*later.cancelled, *(timer.key for timer in later.timers)}
+            self.timers = [timer for timer in self.timers if timer.key not in gone]
+        self.timers += later.timers
+        self.cancelled += later.cancelled
+        self.tasks += later.tasks
+        self.parked += later.parked
+        self.woken += later.woken
+        self.collected += later.collected
+        self.spent += later.spent
+
+
+@dataclass(slots=True)
 class Commit:
     """What a worker wants recorded for a run that it owns, as one transaction.
 
@@ -60,8 +98,7 @@ class Commit:
         close: close the run: whatever is pending becomes stale, with ``reason``.
         result: what the run came to, as JSON; kept with ``close``.
         ready_at: give the run back and leave it alone until then.
-        timers: to be set; each takes the place of one with the same key.
-        cancelled: keys of timers to be removed, before ``timers`` are set.
+        outstanding: tasks, timers and waits that begin or end with this commit.
     """
 
     run_id: int
@@ -85,8 +122,7 @@ class Commit:
     result: str | None = None
     reason: str | None = None
     ready_at: int | None = None
-    timers: Sequence[TimerRow] = ()
-    cancelled: Sequence[str] = ()
+    outstanding: Outstanding | None = None
 
 
 @dataclass(slots=True)
@@ -164,97 +200,132 @@ class Fire:
     limit: int
 
 
-Operation = Append | Commit | Claim | Load | Close | Release | Survey | Fire
-
-
-# --- results -------------------------------------------------------------------------
-
-
 @dataclass(slots=True)
-class Loaded:
-    """What a worker needs to go on with a run, from the moment that it was claimed.
+class FireCron:
+    """Append an event at its time, unless someone has for this or a later time.
 
     Args:
-        state: the last snapshot, or None.
-        changes: the state changes after it, in order.
-        events: pending events, from the cursor on; not necessarily all of them.
-        transitions: attempts already made at the event after the cursor.
-        steps: steps already finished for the event after the cursor.
+        at: the time that the firing stands for, in microseconds since 1970.
+        append: the event, with an id made of the name and the time; None only records ``at``.
     """
 
-    state: str | None = None
-    changes: Sequence[str] = ()
-    events: Sequence[StoredEvent] = ()
-    transitions: Sequence[TransitionRow] = ()
-    steps: Sequence[StepRow] = ()
-    state_is_cached: bool = False
+    workflow: str
+    name: str
+    at: int
+    append: Append | None
 
 
 @dataclass(slots=True)
-class Grant:
-    """A lease: the run as it now is, and what is needed to go on with it."""
+class EndTask:
+    """Append the event in which a task ends, unless it has ended before.
 
-    run: RunRow
-    loaded: Loaded
-
-
-@dataclass(slots=True)
-class Appended:
-    """What became of an `Append`.
+    An external task's token can be older than the commit that submits the task, if a handler
+    passed it on in a step: such an end is kept, and the task is then submitted as one that has
+    ended. Its second end is a duplicate if it says the same, and else stale.
 
     Args:
-        status: as in `flowstore.Receipt`.
-        event: the event with its position, if it was appended now.
-        run_status: the run's status after it.
-        owner: the worker that owns the run, if any.
-        grant: the lease, if one was asked for and given.
+        task_id: ``<position>/<handler>/t<n>``.
+        event: ``task.completed`` or ``task.failed``, with the id ``<task_id>/end``.
+        owner: the worker at it; None for an external task. A worker from which another has taken
+            the task cannot end it.
+        claim_for, cached_version: as in `Append`.
     """
 
-    status: Literal["accepted", "duplicate", "stale"]
-    position: int | None
-    run_id: int
-    run_status: str
+    correlation_id: str
+    workflow: str
+    task_id: str
+    event: NewEvent
     owner: str | None
-    reason: str | None = None
-    event: StoredEvent | None = None
-    grant: Grant | None = None
+    now: int
+    claim_for: str | None = None
+    cached_version: int = -1
 
 
 @dataclass(slots=True)
-class Committed:
-    """What became of a `Commit`: the run's new standing and the events with positions."""
+class RetryTask:
+    """Record a failed attempt at a task; the same worker tries again at ``ready_at``."""
 
+    run_id: int
+    task_id: str
+    owner: str
+    attempt: int
+    error: str
+    ready_at: int
+
+
+@dataclass(slots=True)
+class TakeTasks:
+    """Take over pending internal tasks that no live worker is at.
+
+    Args:
+        owner: the worker that takes them.
+        names: of the tasks that it knows.
+        limit: how many at most.
+        correlation_id: only those of this run; None for any of the workflow.
+    """
+
+    workflow: str
+    owner: str
+    names: Sequence[str]
+    limit: int
+    correlation_id: str | None = None
+
+
+@dataclass(slots=True)
+class LoadParked:
+    """Read what a parked handler needs to go on: see `ParkedWork`."""
+
+    row: ParkedRow
+
+
+@dataclass(slots=True)
+class BeginStream:
+    """Begin a stream, or begin it anew: its chunks are gone then, its generation is one higher.
+
+    The run's lease must be held with this epoch.
+    """
+
+    run_id: int
+    epoch: int
+    stream_id: str
+
+
+@dataclass(slots=True)
+class AddChunks:
+    """Put chunks behind those of a stream, and say where it stands.
+
+    The run's lease must be held with this epoch.
+
+    Args:
+        rows: neighbouring chunks.
+        chunks: how many the stream has with them.
+        status: ``open``, ``ended`` or ``failed``.
+        error: why it failed.
+    """
+
+    run_id: int
+    epoch: int
+    stream_id: str
+    rows: Sequence[ChunkRow]
+    chunks: int
     status: str
-    head: int
-    cursor: int
-    events: Sequence[StoredEvent]
+    error: str | None = None
 
 
-@dataclass(slots=True)
-class Surveyed:
-    """What a `Survey` saw.
-
-    Args:
-        lost: ids of owned runs that were closed or taken over by someone else.
-        pending: whether any run of the workflow waits for a worker.
-        due: when the next run that waits for a time becomes ready.
-        timer: when the next timer of the workflow is due.
-    """
-
-    lost: list[int] = field(default_factory=list[int])
-    pending: bool = False
-    due: int | None = None
-    timer: int | None = None
-
-
-@dataclass(slots=True)
-class Fired:
-    """What a `Fire` did.
-
-    Args:
-        appended: runs and their events, in order.
-        due: when the next timer of the workflow is due; None if there is none.
-    """
-
-    appended: list[tuple[str, Appended]] = field(default_factory=list[tuple[str, Appended]])
-    due: int | None = None
+Operation = (
+    Append
+    | Commit
+    | Claim
+    | Load
+    | Close
+    | Release
+    | Survey
+    | Fire
+    | FireCron
+    | EndTask
+    | RetryTask
+    | TakeTasks
+    | LoadParked
+    | BeginStream
+    | AddChunks
+)

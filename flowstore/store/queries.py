@@ -11,17 +11,18 @@ from dataclasses import dataclass, fields
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlalchemy import and_, exists, func, literal, select
+from sqlalchemy import and_, case, exists, func, literal, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from flowstore.errors import RunNotFoundError
-from flowstore.events import ERROR, PROGRESS
+from flowstore.events import QUIET
 from flowstore.store import schema
 from flowstore.store.base import (
     CONFLICT,
     DEAD,
     DUPLICATE,
     LEASE_LOST,
+    WORKING,
     DeadLetterRecord,
     DropRecord,
     RunRecord,
@@ -40,7 +41,13 @@ if TYPE_CHECKING:
 
 _Result = TypeVar("_Result")
 
-_OF_RUN = tuple(schema.run.c[each.name] for each in fields(RunRecord))
+_shown_status: ColumnElement[str] = case(
+    (schema.run.c.status == WORKING, "running"), else_=schema.run.c.status
+)
+_OF_RUN = tuple(
+    _shown_status.label("status") if each.name == "status" else schema.run.c[each.name]
+    for each in fields(RunRecord)
+)
 _OF_EVENT = tuple(schema.event.c[name] for name in StoredEvent._fields)
 _OF_TRANSITION = tuple(schema.transition.c[each.name] for each in fields(TransitionRecord))
 
@@ -114,7 +121,7 @@ class Queries:
         if workflow is not None:
             statement = statement.where(run.c.workflow == workflow)
         if status is not None:
-            statement = statement.where(run.c.status == status)
+            statement = statement.where(_shown_status == status)
         if before is not None:
             if await self.get_run(before) is None:
                 message = f"{self._where}: no run {before!r} to list the runs before it"
@@ -353,7 +360,7 @@ def _unhandled(correlation_id: str | None, *columns: Any) -> Select[*tuple[Any, 
         .join(run, its_event.c.run_id == run.c.id)
         .where(
             its_event.c.position <= run.c.cursor,
-            its_event.c.name.not_in((PROGRESS, ERROR)),
+            its_event.c.name.not_in(QUIET),
             ~exists().where(_same_place(transition.c, its_event.c)),
             ~exists().where(dropped),
         )

@@ -9,6 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+WORKING = "working"
+"""The stored status of a run with nothing to handle and tasks under way; shown as running."""
+
 Status = Literal["running", "waiting", "idle", "completed", "failed", "cancelled"]
 
 CLOSED: frozenset[str] = frozenset({"completed", "failed", "cancelled"})
@@ -26,6 +29,19 @@ HANDLED = "handled"
 DROPPED = "dropped"
 RETRIED = "retried"
 DEAD = "dead"
+PARKED = "parked"
+"""It waits in the middle, and goes on when what it waits for has come."""
+POSTPONED = "postponed"
+"""It has put the event off; nothing else that it did counts."""
+
+# What a task is, and where it stands.
+INTERNAL = "internal"
+EXTERNAL = "external"
+PENDING = "pending"
+ENDED = "ended"
+
+OURS = "flowstore/"
+"""Keys of timers that begin with this are the engine's own."""
 
 
 # --- rows ----------------------------------------------------------------------------
@@ -118,7 +134,10 @@ class DropRow(NamedTuple):
 
 
 class TimerRow(NamedTuple):
-    """An event due in the future; a run has one for each key at most."""
+    """An event due in the future; a run has one for each key at most.
+
+    ``task_id`` names an external task that the event ends; it comes only if the task is pending.
+    """
 
     run_id: int
     key: str
@@ -132,6 +151,7 @@ class TimerRow(NamedTuple):
     error: str | None
     causation_id: str | None
     created_at: int
+    task_id: str | None = None
 
     def event(self, now: int) -> NewEvent:
         """Return its event, made at the moment of firing."""
@@ -148,9 +168,92 @@ class TimerRow(NamedTuple):
         )
 
 
+class TaskRow(NamedTuple):
+    """Work that runs beside the handlers and ends in an event.
+
+    ``kind`` is `INTERNAL`, or `EXTERNAL` for a task that someone else ends with a token;
+    ``arguments`` a JSON text; ``status`` `PENDING` or `ENDED`; ``attempt`` how many attempts have
+    failed; ``owner`` the worker at it; it is not tried before ``ready_at``.
+    """
+
+    run_id: int
+    id: str
+    name: str
+    kind: str
+    arguments: str | None
+    status: str
+    attempt: int
+    owner: str | None
+    ready_at: int | None
+    error: str | None
+    submitted_at: int
+    ended_at: int | None
+
+
+class ParkedRow(NamedTuple):
+    """A handler that has been parked at an event; it is called again from its beginning.
+
+    Attributes:
+        position: the event that it handles.
+        kind: ``wait`` for one that waits in the middle; what it did before is recorded.
+            ``postpone`` for one that has put the event off; nothing of it is recorded.
+        name: the event that wakes it: a name, or that of a class; None if only a timer does.
+        condition: what else is asked of that event, as JSON; see `engine.trigger`.
+        answers: positions of the events that ended its earlier waits, as a JSON list.
+        started_at: when its first attempt began, for ``ctx.now()``.
+        state_number: the run's last transition when it began: the state that it began with.
+    """
+
+    run_id: int
+    position: int
+    handler: str
+    kind: str
+    name: str | None
+    condition: str | None
+    answers: str
+    started_at: int
+    state_number: int
+
+
+class CollectedRow(NamedTuple):
+    """An event that is kept under a key until the others of the key are there."""
+
+    run_id: int
+    key: str
+    event_id: str
+    position: int
+
+
+class StreamRow(NamedTuple):
+    """A stream: how often it began anew, where it stands and how many chunks it has.
+
+    ``status`` is ``open``, ``ended`` or ``failed``.
+    """
+
+    run_id: int
+    id: str
+    generation: int
+    status: str
+    chunks: int
+    error: str | None
+
+
+class ChunkRow(NamedTuple):
+    """Neighbouring chunks of a stream: a JSON list, and the offset of its first."""
+
+    run_id: int
+    stream_id: str
+    first: int
+    data: str
+
+
 @dataclass(slots=True)
 class RunRow:
-    """A run as the store has it; ``waits`` counts its timers."""
+    """A run as the store has it.
+
+    ``waits`` counts its timers, external tasks, parked handlers and collected events, ``tasks``
+    its other tasks under way.
+    """
 
     id: int
     correlation_id: str
@@ -168,6 +271,7 @@ class RunRow:
     created_at: int
     updated_at: int
     waits: int = 0
+    tasks: int = 0
 
     def values(self) -> tuple[Any, ...]:
         """Return the cells in the order of the table's columns."""
@@ -188,6 +292,7 @@ class RunRow:
             self.created_at,
             self.updated_at,
             self.waits,
+            self.tasks,
         )
 
     def copy(self) -> RunRow:

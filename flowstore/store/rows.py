@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, cast
 
 from flowstore.store import base
-from flowstore.store.base import Loaded, RunRow, StoredEvent, TimerRow, TransitionRow
+from flowstore.store.base import Loaded, ParkedWork, RunRow, StoredEvent, TransitionRow
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
+    from flowstore.store.base import ParkedRow
     from flowstore.store.leases import Leases
     from flowstore.store.ledger import Ledger
     from flowstore.store.statements import Statements
@@ -148,30 +150,22 @@ class Rows:
         after, loaded.state = row or (0, None)
         loaded.changes = [change for (change,) in execute(sql.changes_after, (run.id, after))]
 
-    def set_timers(self, run: RunRow, cancelled: Sequence[str], timers: Sequence[TimerRow]) -> None:
-        """Remove and set timers of a run, now: another commit of the batch may have set them."""
-        run_many, sql = self._connection.executemany, self._sql
-        gone = [(run.id, key) for key in (*cancelled, *(timer.key for timer in timers))]
-        run.waits += len(timers) - run_many(sql.cancel_timer, gone).rowcount
-        run_many(sql.set_timer, timers)
-
-    def clear_timers(self, run: RunRow) -> None:
-        """Remove every timer of a run."""
-        if run.waits:
-            self._connection.execute(self._sql.clear_timers, (run.id,))
-            run.waits = 0
-
-    def due_timers(self, workflow: str, now: int, limit: int) -> list[TimerRow]:
-        """Take out the timers that are due, the first due first."""
-        connection, sql = self._connection, self._sql
-        rows = connection.execute(sql.due_timers, (workflow, now, limit, 0)).fetchall()
-        connection.executemany(sql.end_timer, [row[:1] for row in rows])
-        return [TimerRow(*row[1:]) for row in rows]
-
-    def next_timer(self, workflow: str) -> int | None:
-        """Return when the next timer of a workflow is due, None if there is none."""
-        (due,) = self._connection.execute(self._sql.next_timer, (workflow,)).fetchone()
-        return cast("int | None", due)
+    def load_parked(self, row: ParkedRow) -> ParkedWork:
+        """Read what a parked handler needs to go on."""
+        self.flush()
+        execute, sql, run_id = self._connection.execute, self._sql, row.run_id
+        places = [row.position, *cast("list[int]", json.loads(row.answers))]
+        event, *answers = (
+            StoredEvent(*execute(sql.event_at, (run_id, place)).fetchone()) for place in places
+        )
+        work = ParkedWork(event, answers)
+        found = execute(sql.snapshot_before, (run_id, row.position, 1, 0)).fetchone()
+        after, work.state = found or (0, None)
+        changes = execute(sql.changes_until, (run_id, after, row.state_number))
+        work.changes = [change for (change,) in changes]
+        steps = execute(sql.steps_of, (run_id, row.position, row.handler))
+        work.steps = [base.StepRow(*step) for step in steps]
+        return work
 
     def events_after(self, run_id: int, after: int, limit: int) -> list[StoredEvent]:
         """Return the next events of a run."""

@@ -54,8 +54,10 @@ run = Table(
     Column("lineage", Text),
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
-    # How many timers are outstanding: what tells a run that waits from one that is idle.
+    # How much is outstanding while there is no event to handle: timers, external tasks, parked
+    # handlers and collected events; and tasks under way.
     Column("waits", BigInteger, nullable=False, server_default=text("0")),
+    Column("tasks", BigInteger, nullable=False, server_default=text("0")),
     # What a worker looks for: only runs with something to handle are in this index.
     Index(
         "ix_run_pending",
@@ -163,8 +165,103 @@ timer = Table(
     Column("error", Text),
     Column("causation_id", Text),
     Column("created_at", BigInteger, nullable=False),
+    # The external task that ends when this fires, unless it has ended before.
+    Column("task_id", Text),
     UniqueConstraint("run_id", "key"),
     Index("ix_timer_due", "workflow", "due_at"),
+)
+
+task = Table(
+    "task",
+    metadata,
+    _run_column(),
+    Column("id", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("arguments", Text),
+    Column("status", Text, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("owner", Text),
+    Column("ready_at", BigInteger),
+    Column("error", Text),
+    Column("submitted_at", BigInteger, nullable=False),
+    Column("ended_at", BigInteger),
+    PrimaryKeyConstraint("run_id", "id"),
+    # What a worker takes over: external tasks and those that have ended are not in it.
+    Index(
+        "ix_task_pending",
+        "owner",
+        sqlite_where=text("status = 'pending' AND kind = 'internal'"),
+    ),
+    sqlite_with_rowid=False,
+)
+
+parked = Table(
+    "parked",
+    metadata,
+    _run_column(),
+    Column("position", BigInteger, nullable=False),
+    Column("handler", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("name", Text),
+    Column("condition", Text),
+    Column("answers", Text, nullable=False),
+    Column("started_at", BigInteger, nullable=False),
+    Column("state_number", BigInteger, nullable=False),
+    PrimaryKeyConstraint("run_id", "position", "handler"),
+    sqlite_with_rowid=False,
+)
+
+collected = Table(
+    "collected",
+    metadata,
+    _run_column(),
+    Column("key", Text, nullable=False),
+    Column("event_id", Text, nullable=False),
+    Column("position", BigInteger, nullable=False),
+    PrimaryKeyConstraint("run_id", "key", "event_id"),
+    sqlite_with_rowid=False,
+)
+
+stream = Table(
+    "stream",
+    metadata,
+    _run_column(),
+    Column("id", Text, nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("chunks", BigInteger, nullable=False),
+    Column("error", Text),
+    PrimaryKeyConstraint("run_id", "id"),
+    sqlite_with_rowid=False,
+)
+
+chunk = Table(
+    "chunk",
+    metadata,
+    _run_column(),
+    Column("stream_id", Text, nullable=False),
+    Column("first", BigInteger, nullable=False),
+    Column("data", Text, nullable=False),
+    PrimaryKeyConstraint("run_id", "stream_id", "first"),
+    sqlite_with_rowid=False,
+)
+
+cron = Table(
+    "cron",
+    metadata,
+    Column("workflow", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("last_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("workflow", "name"),
+    sqlite_with_rowid=False,
+)
+
+setting = Table(
+    "setting",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", Text, nullable=False),
 )
 
 worker = Table(

@@ -17,14 +17,17 @@ from flowstore.errors import (
     StoreUnavailableError,
 )
 from flowstore.store import base, statements
+from flowstore.store.claims import Claims
 from flowstore.store.execute import RolledBackError, UserStatements
 from flowstore.store.failures import translate
 from flowstore.store.leases import LEASE_SECONDS, Leases
 from flowstore.store.ledger import Ledger
 from flowstore.store.rows import Rows
 from flowstore.store.url import MEMORY
+from flowstore.store.waiting_rows import WaitingRows
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from flowstore.store.base import RunRow
@@ -73,10 +76,13 @@ class Session:
         self._patience = patience
         self._sql = statements.build()
         self._rows = Rows(connection, self._sql, self.leases)
-        self._ledger = Ledger(self._rows)
+        self._outstanding = WaitingRows(connection)
+        self._ledger = Ledger(self._rows, self._outstanding)
         self._rows.ledger = self._ledger
-        self._rows.flush = self._flush
+        self._rows.flush = self._outstanding.flush = self._flush
         self._user_statements = UserStatements(connection)
+        self._claims = Claims(connection, self._rows, self._outstanding, self._ledger, self.leases)
+        self._apply_other = self._others()
         self._version = -1
         self._batches = 0
         connection.execute(f"PRAGMA wal_autocheckpoint={LEAST_WAL_PAGES}")
@@ -178,25 +184,28 @@ class Session:
                 return self._ledger.commit(operation), None
             if isinstance(operation, base.Append):
                 return self._ledger.append(operation), None
-            return self._apply_other(operation), None
+            return self._apply_other[type(operation)](operation), None
         except FlowstoreError as error:
             return None, error
 
-    def _apply_other(self, operation: base.Operation) -> Any:
-        if isinstance(operation, base.Claim):
-            return self._claim(operation)
-        if isinstance(operation, base.Load):
-            return self._rows.events_after(operation.run_id, operation.after, operation.limit)
-        if isinstance(operation, base.Close):
-            return self._ledger.close(operation)
-        if isinstance(operation, base.Survey):
-            return self._survey(operation)
-        if isinstance(operation, base.Release):
-            return self._release(operation)
-        if isinstance(operation, base.Fire):
-            return self._ledger.fire(operation)
-        message = f"{type(operation).__name__} is not an operation of the store"
-        raise StoreError(message)
+    def _others(self) -> dict[type[base.Operation], Callable[[Any], Any]]:
+        """Return what carries out each operation that is neither commit nor append."""
+        waiting, rows = self._ledger.waiting, self._rows
+        return {
+            base.Claim: self._claims.claim,
+            base.Load: lambda load: rows.events_after(load.run_id, load.after, load.limit),
+            base.Close: self._ledger.close,
+            base.Survey: self._claims.survey,
+            base.Release: self._release,
+            base.Fire: waiting.fire,
+            base.FireCron: waiting.fire_cron,
+            base.EndTask: waiting.end_task,
+            base.RetryTask: waiting.retry_task,
+            base.TakeTasks: waiting.take_tasks,
+            base.LoadParked: lambda load: rows.load_parked(load.row),
+            base.BeginStream: waiting.begin_stream,
+            base.AddChunks: waiting.add_chunks,
+        }
 
     def _flush(self) -> None:
         ledger, sql, run_many = self._ledger, self._sql, self._connection.executemany
@@ -243,84 +252,16 @@ class Session:
         execute("RELEASE flowstore_statements")
         return result
 
-    # --- claims, surveys, leases -----------------------------------------------------
-
-    def _claim(self, operation: base.Claim) -> list[base.Grant]:
-        self._flush()
-        grants: list[base.Grant] = []
-        for name in self._pending(operation) if operation.names is None else operation.names:
-            if len(grants) >= operation.limit:
-                break
-            run = self._rows.run(name)
-            if run is not None and self._is_claimable(run, operation):
-                cached = operation.cached.get(name, -1)
-                grants.append(self._ledger.grant(run, operation.owner, operation.now, cached))
-        return grants
-
-    def _pending(self, operation: base.Claim) -> list[str]:
-        rows = self._connection.execute(
-            "SELECT correlation_id, owner, epoch FROM run WHERE status = 'running' "
-            "AND workflow = ? AND (ready_at IS NULL OR ready_at <= ?) ORDER BY id",
-            (operation.workflow, operation.now),
-        )
-        free: dict[str | None, bool] = {None: True, operation.owner: False}
-        found: list[str] = []
-        for name, owner, epoch in rows:
-            if owner not in free:
-                free[owner] = self.leases.is_lost(owner)
-            if free[owner] or operation.orphans.get(name) == epoch:
-                found.append(name)
-                if len(found) >= operation.limit:
-                    break
-        return found
-
-    def _is_claimable(self, run: RunRow, operation: base.Claim) -> bool:
-        return (
-            run.status == "running"
-            and run.workflow == operation.workflow
-            and (run.ready_at is None or run.ready_at <= operation.now)
-            and (
-                run.owner is None
-                or (
-                    operation.orphans.get(run.correlation_id) == run.epoch
-                    if run.owner == operation.owner
-                    else self.leases.is_lost(run.owner)
-                )
-            )
-        )
+    # --- surveys, leases -----------------------------------------------------
 
     def _glance(self, operation: base.Survey) -> base.Surveyed | None:
         """Look without a transaction, as long as there is nothing to write."""
         try:
             self.look_around()
-            seen = self._see(operation)
+            seen = self._claims.see(operation)
         except sqlite3.Error:
             return None
         return None if seen.lost else seen
-
-    def _survey(self, operation: base.Survey) -> base.Surveyed:
-        self._flush()
-        seen = self._see(operation)
-        for run in filter(None, map(self._rows.run_by_id, seen.lost)):
-            self._ledger.note_lost_lease(run, operation.epochs[run.id], operation.now)
-        return seen
-
-    def _see(self, operation: base.Survey) -> base.Surveyed:
-        """Survey without a note: outside a transaction it would be written for itself."""
-        seen = base.Surveyed()
-        for run_id, epoch in operation.epochs.items():
-            run = self._rows.run_by_id(run_id)
-            if run is None or run.epoch > epoch:
-                seen.lost.append(run_id)
-        probe = base.Claim(operation.workflow, operation.owner, operation.now, 1)
-        seen.pending = bool(self._pending(probe))
-        (seen.due,) = self._connection.execute(
-            "SELECT min(ready_at) FROM run WHERE status = 'running' AND workflow = ? "
-            "AND ready_at > ?",
-            (operation.workflow, operation.now),
-        ).fetchone()
-        seen.timer = self._rows.next_timer(operation.workflow)
-        return seen
 
     def _release(self, operation: base.Release) -> None:
         self._flush()
@@ -395,5 +336,6 @@ def _changed_values(run: RunRow) -> tuple[Any, ...]:
         run.reason,
         run.updated_at,
         run.waits,
+        run.tasks,
         run.id,
     )

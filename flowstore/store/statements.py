@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import BindParameter, bindparam, delete, func, insert, select, update
+from sqlalchemy import BindParameter, bindparam, insert, select, update
 from sqlalchemy.dialects import sqlite
 
 from flowstore.store import schema
@@ -18,7 +18,6 @@ from flowstore.store.base import (
     SnapshotRow,
     StepRow,
     StoredEvent,
-    TimerRow,
     TransitionRow,
 )
 
@@ -37,7 +36,8 @@ def compile_text(statement: ClauseElement, parameters: tuple[str, ...]) -> str:
     return str(compiled)
 
 
-def _insert(table: Table, columns: tuple[str, ...]) -> str:
+def insert_text(table: Table, columns: tuple[str, ...]) -> str:
+    """Return the SQL that inserts a record whose fields are these columns."""
     statement = insert(table).values({name: bindparam(name) for name in columns})
     order = tuple(column.name for column in table.columns if column.name in columns)
     if order != columns:
@@ -67,12 +67,6 @@ class Statements(NamedTuple):
     insert_snapshot: str
     insert_step: str
     insert_drop: str
-    set_timer: str
-    cancel_timer: str
-    clear_timers: str
-    due_timers: str
-    next_timer: str
-    end_timer: str
     run_by_name: str
     run_by_id: str
     event_by_id: str
@@ -82,13 +76,17 @@ class Statements(NamedTuple):
     changes_after: str
     transitions_after: str
     steps_after: str
+    event_at: str
+    snapshot_before: str
+    changes_until: str
+    steps_of: str
 
 
 RUN_COLUMNS: tuple[str, ...] = tuple(RunRow.__dataclass_fields__)
 
 
 def _selects() -> dict[str, Any]:
-    return {**_selects_of_events(), **_selects_of_work()}
+    return {**_selects_of_events(), **_selects_of_work(), **_selects_of_parked()}
 
 
 def _selects_of_events() -> dict[str, Any]:
@@ -119,6 +117,47 @@ def _selects_of_events() -> dict[str, Any]:
             .where(of_run, event.c.position > after, event.c.position <= bindparam("until"))
             .order_by(event.c.position),
             ("key", "after", "until"),
+        ),
+    }
+
+
+def _selects_of_parked() -> dict[str, Any]:
+    event, transition = schema.event, schema.transition
+    snapshot, step = schema.snapshot, schema.step
+    key: BindParameter[Any] = bindparam("key")
+    place: BindParameter[Any] = bindparam("place")
+    return {
+        "event_at": (
+            select(*(event.c[name] for name in StoredEvent._fields)).where(
+                event.c.run_id == key, event.c.position == place
+            ),
+            ("key", "place"),
+        ),
+        "snapshot_before": (
+            select(snapshot.c.position, snapshot.c.state)
+            .where(snapshot.c.run_id == key, snapshot.c.position < place)
+            .order_by(snapshot.c.position.desc())
+            .limit(1),
+            ("key", "place", "param_1", "param_2"),
+        ),
+        "changes_until": (
+            select(transition.c.change)
+            .where(
+                transition.c.run_id == key,
+                transition.c.position > place,
+                transition.c.number <= bindparam("last"),
+                transition.c.change.is_not(None),
+            )
+            .order_by(transition.c.position, transition.c.number),
+            ("key", "place", "last"),
+        ),
+        "steps_of": (
+            select(*step.columns)
+            .where(
+                step.c.run_id == key, step.c.position == place, step.c.handler == bindparam("by")
+            )
+            .order_by(step.c.name, step.c.number),
+            ("key", "place", "by"),
         ),
     }
 
@@ -162,42 +201,15 @@ def build() -> Statements:
     """Compile every statement; done once a store."""
     hot = ("head", "cursor", "state_version", "updated_at")
     rest = ("status", "head", "cursor", "state_version", "epoch", "owner", "ready_at")
-    texts = {name: compile_text(*pair) for name, pair in (_selects() | _of_timers()).items()}
+    texts = {name: compile_text(*pair) for name, pair in _selects().items()}
     return Statements(
-        insert_run=_insert(schema.run, RUN_COLUMNS),
+        insert_run=insert_text(schema.run, RUN_COLUMNS),
         move_run=_update_run(*hot),
-        change_run=_update_run(*rest, "result", "reason", "updated_at", "waits"),
-        insert_event=_insert(schema.event, StoredEvent._fields),
-        insert_transition=_insert(schema.transition, TransitionRow._fields),
-        insert_snapshot=_insert(schema.snapshot, SnapshotRow._fields),
-        insert_step=_insert(schema.step, StepRow._fields),
-        insert_drop=_insert(schema.drop, DropRow._fields),
+        change_run=_update_run(*rest, "result", "reason", "updated_at", "waits", "tasks"),
+        insert_event=insert_text(schema.event, StoredEvent._fields),
+        insert_transition=insert_text(schema.transition, TransitionRow._fields),
+        insert_snapshot=insert_text(schema.snapshot, SnapshotRow._fields),
+        insert_step=insert_text(schema.step, StepRow._fields),
+        insert_drop=insert_text(schema.drop, DropRow._fields),
         **texts,
     )
-
-
-def _of_timers() -> dict[str, Any]:
-    timer = schema.timer
-    key: BindParameter[Any] = bindparam("run")
-    whole = [timer.c[name] for name in TimerRow._fields]
-    workflow = timer.c.workflow == bindparam("workflow_key")
-    return {
-        "set_timer": (
-            insert(timer).values({name: bindparam(name) for name in TimerRow._fields}),
-            TimerRow._fields,
-        ),
-        "cancel_timer": (
-            delete(timer).where(timer.c.run_id == key, timer.c.key == bindparam("timer")),
-            ("run", "timer"),
-        ),
-        "clear_timers": (delete(timer).where(timer.c.run_id == key), ("run",)),
-        "due_timers": (
-            select(timer.c.seq, *whole)
-            .where(workflow, timer.c.due_at <= bindparam("moment"))
-            .order_by(timer.c.due_at, timer.c.seq)
-            .limit(bindparam("most")),
-            ("workflow_key", "moment", "most", "param_1"),
-        ),
-        "next_timer": (select(func.min(timer.c.due_at)).where(workflow), ("workflow_key",)),
-        "end_timer": (delete(timer).where(timer.c.seq == key), ("run",)),
-    }

@@ -1,0 +1,375 @@
+"""The record of one attempt of one handler at one event, until its commit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from flowstore.clock import to_datetime
+from flowstore.engine.arrangements import Arrangements
+from flowstore.engine.calls import call_step, return_annotation, takes_idempotency_key
+from flowstore.engine.past import WAIT, Parking, Past
+from flowstore.engine.trigger import continued_name
+from flowstore.errors import (
+    ConfigurationError,
+    EventTypeError,
+    FlowstoreError,
+)
+from flowstore.events import PROGRESS, WorkflowEvent
+from flowstore.store.base import (
+    DROPPED,
+    HANDLED,
+    PARKED,
+    POSTPONED,
+    STALE,
+    DropRow,
+    NewEvent,
+    StepRow,
+)
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Callable, Mapping
+    from datetime import datetime, timedelta
+
+    from flowstore.engine.active import ActiveRun
+    from flowstore.engine.surroundings import Surroundings
+    from flowstore.routing import Handler, Outcome
+    from flowstore.store.base import ParkedRow, ParkedWork, StoredEvent
+
+
+class AttemptJournal:
+    """Implements `flowstore.journal.Journal` for the engine.
+
+    Attributes:
+        event: the event that the handler is given.
+        position: where the attempt is recorded: the event that is being handled. For a handler
+            that was parked it is the one that wakes it.
+        recorded_as: the handler's name in the record.
+        arranged: what it has arranged for later; None for nothing.
+        past: what a handler that waits, or did, has behind it; None for all others.
+    """
+
+    __slots__ = (
+        "_announced",
+        "_around",
+        "_emitted",
+        "_stored",
+        "_used",
+        "arranged",
+        "attempt",
+        "completed",
+        "drops",
+        "event",
+        "events",
+        "handler",
+        "handler_name",
+        "has_ended",
+        "is_parked",
+        "is_stale",
+        "past",
+        "position",
+        "recorded_as",
+        "repeats",
+        "resources",
+        "result",
+        "run",
+        "started_at",
+        "statements",
+    )
+
+    def __init__(
+        self,
+        around: Surroundings,
+        run: ActiveRun,
+        stored: StoredEvent,
+        event: WorkflowEvent,
+        handler: Handler,
+    ) -> None:
+        self._around = around
+        self._stored = stored
+        self._announced = 0
+        self._emitted = 0
+        self._used: dict[str, int] | None = None
+        self.arranged: Arrangements | None = None
+        self.has_ended = False
+        self.run = run
+        self.event = event
+        self.handler = handler
+        self.handler_name = self.recorded_as = handler.name
+        self.position = stored.position
+        self.past: Past | None = None
+        tries = run.tries
+        self.attempt = tries.get((stored.position, handler.name), 0) + 1 if tries else 1
+        self.resources = around.resources
+        self.started_at = around.clock.now()
+        # Made when they are needed: every object kept per event is one more for the collector.
+        self.events: list[NewEvent] | None = None
+        self.drops: list[DropRow] | None = None
+        self.statements: list[tuple[Any, Any]] | None = None
+        self.is_parked = False
+        self.is_stale = False
+        self.completed = False
+        self.repeats = False
+        self.result: str | None = None
+
+    def resume(self, row: ParkedRow, work: ParkedWork, stored: StoredEvent) -> None:
+        """Go on with a handler that was parked.
+
+        Args:
+            row: how it was parked.
+            work: what it has behind it.
+            stored: the event that wakes it.
+        """
+        run = self.run
+        self.position = stored.position
+        self.recorded_as = continued_name(row)
+        self.attempt = run.tries.get((stored.position, self.recorded_as), 0) + 1
+        # What it emits may be in the log, should it not do the same as before.
+        self.repeats = True
+        self.past = Past(self._around, run, self._stored, self.handler_name, row.started_at)
+        for step in work.steps:
+            run.steps[step.position, step.handler, step.name, step.number] = step.result
+        state = run.state.former(work.state, work.changes) if row.kind == WAIT else None
+        self.past.resume(row, [*work.answers, stored], state)
+
+    @property
+    def outcome(self) -> str:
+        """Return what the record calls the end of an attempt that did not fail."""
+        if self.is_parked:
+            return PARKED
+        if self.past is not None and self.past.is_postponed:
+            return POSTPONED
+        return DROPPED if self.is_stale else HANDLED
+
+    def look_back(self, past: Past) -> None:
+        """See that a handler which waits, or did, has come to the right end.
+
+        Raises:
+            HandlerChangedError: it ended before the wait at which it was parked.
+        """
+        past.check_end()
+        if past.is_postponed:
+            self.events = self.drops = self.statements = self.result = self.arranged = None
+            self.is_stale = self.completed = False
+            self.run.state.restore()
+
+    # --- the journal -------------------------------------------------------------------
+
+    @property
+    def correlation_id(self) -> str:
+        """Return the run's id."""
+        return self.run.correlation_id
+
+    def get_state(self) -> Any:
+        """Return the live state, or in the past of a parked handler what it was then."""
+        self._check_open()
+        if self.past is not None and self.past.is_replayed:
+            return self.past.state
+        return self.run.state.value
+
+    def set_state(self, value: Any) -> None:
+        """Replace the state."""
+        self._check_open()
+        if self.past is not None and self.past.is_replayed:
+            self.past.state = value
+        else:
+            self.run.state.value = value
+
+    def emit(self, event: object) -> None:
+        """Keep an event for the commit; send a progress event off at once."""
+        if self.has_ended:
+            self._check_open()
+        around, stored = self._around, self._stored
+        encoded = around.codec.encode(event)
+        chosen = None
+        if isinstance(event, WorkflowEvent) and (
+            event.id is not None or event.correlation_id is not None
+        ):
+            chosen = self._chosen_id(event)
+        now = around.clock.now()
+        if chosen is None and encoded.name == PROGRESS:
+            self._announced += 1
+            event_id = f"{stored.position}/{self.handler_name}/p{self._announced}"
+            self._announce(NewEvent(event_id, *encoded, stored.id, now, None))
+            return
+        if self.events is None:
+            self.events = []
+        self._emitted += 1
+        if chosen is None:
+            event_id = f"{stored.position}/{self.handler_name}/{self._emitted}"
+        else:
+            event_id = chosen
+            self.repeats = True
+        self.events.append(NewEvent(event_id, *encoded, stored.id, now, None))
+
+    def _chosen_id(self, event: WorkflowEvent) -> str | None:
+        """Return the id that the handler gave the event, if that and the run are allowed."""
+        if event.correlation_id not in (None, self.run.correlation_id):
+            raise EventTypeError(
+                f"{event.name!r} names the run {event.correlation_id!r}; a handler emits into "
+                "its own run: leave correlation_id out, or use workflow.send"
+            )
+        if event.id is not None and event.id != self._stored.id:
+            self._around.codec.check_id(event.id)
+        return event.id
+
+    def _announce(self, event: NewEvent) -> None:
+        if self.past is not None and self.past.is_replayed:
+            return
+        repeats = self.run.resumed_at >= self._stored.position
+        if self.handler.runs_on_loop:
+            self._around.announce(self.run, event, repeats=repeats)
+        else:
+            self._around.loop.call_soon_threadsafe(
+                lambda: self._around.announce(self.run, event, repeats=repeats)
+            )
+
+    def drop(self, reason: str) -> None:
+        """Record that the event is stale."""
+        self._check_open()
+        if not isinstance(reason, str) or not reason:  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ConfigurationError("ctx.drop(reason): say why, in words")
+        self.is_stale = True
+        stored = self._stored
+        if self.drops is None:
+            self.drops = []
+        self.drops.append(
+            DropRow(
+                self.run.id,
+                stored.id,
+                stored.name,
+                stored.position,
+                self.handler_name,
+                STALE,
+                printable(reason),
+                self._around.clock.now(),
+            )
+        )
+
+    def complete(self, result: Any) -> None:
+        """Close the run with this handler's commit."""
+        self._check_open()
+        if result is not None:
+            self.result = self._around.codec.encode_value(result, "result")
+        self.completed = True
+
+    def execute(self, statement: Any, parameters: Any) -> None:
+        """Keep a statement for the commit."""
+        self._check_open()
+        if not getattr(statement, "supports_execution", False):
+            raise ConfigurationError(
+                f"ctx.execute takes an SQLAlchemy insert, update, delete or text, "
+                f"not {brief(statement)}"
+            )
+        if self.statements is None:
+            self.statements = []
+        self.statements.append((statement, parameters))
+
+    @property
+    def arrangements(self) -> Arrangements:
+        """Return what keeps that which begins or ends with the commit."""
+        self._check_open()
+        if self.arranged is None:
+            self.arranged = Arrangements(self._around, self.run, self._stored, self.handler_name)
+        return self.arranged
+
+    async def wait_for(
+        self,
+        event: str | type | Outcome,
+        where: Mapping[str, Any] | Callable[[Any], bool] | None,
+        timeout: float | timedelta | None,
+    ) -> Any:
+        """Return the event that ends this wait, or park the handler until it has come."""
+        past = self._waits()
+        if self.completed and not past.is_replayed:
+            raise ConfigurationError("ctx.wait_for: the run is completed; nothing comes any more")
+        was_replayed = past.is_replayed
+        try:
+            return await past.answer(self.position, event, where, timeout)
+        except Parking:
+            self.has_ended = self.is_parked = True
+            raise
+        finally:
+            if was_replayed and not past.is_replayed:
+                self._begin_present(past)
+
+    def _begin_present(self, past: Past) -> None:
+        """Behind the last recorded wait: what was done before it is recorded as well."""
+        self.events = self.drops = self.statements = self.result = None
+        self.is_stale = self.completed = False
+        if self.arranged is not None:
+            self.arranged.forget()
+        self.run.state.adopt(past.state)
+        past.state = None
+
+    def postpone(self, until: str | type | Outcome | datetime | float | timedelta) -> None:
+        """Have the event handled again later."""
+        self._waits().postpone(self.position, until)
+
+    def _waits(self) -> Past:
+        self._check_open()
+        if self.past is None:
+            stored, began = self._stored, self.started_at
+            self.past = Past(self._around, self.run, stored, self.handler_name, began)
+        return self.past
+
+    async def step(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        keywords: dict[str, Any],
+    ) -> Any:
+        """Return the recorded result, or call the function and record what it returns."""
+        self._check_open()
+        codec, run = self._around.codec, self.run
+        codec.check_text(name, "step", codec.limits.name_length)
+        if self._used is None:
+            self._used = {}
+        number = self._used[name] = self._used.get(name, 0) + 1
+        key = (self._stored.position, self.handler_name, name, number)
+        annotation = return_annotation(function)
+        if key in run.steps:
+            return codec.decode_value(run.steps[key], annotation)
+        if "idempotency_key" not in keywords and takes_idempotency_key(function):
+            keywords = {**keywords, "idempotency_key": self._key(name, number)}
+        clock = self._around.clock
+        started = clock.now()
+        value = await call_step(name, function, arguments, keywords)
+        text = codec.encode_value(value, f"step[{name!r}]", annotation=annotation)
+        self._check_open()
+        step = StepRow(run.id, *key, text, started, clock.now() - started)
+        await self._around.record_step(run, step)
+        run.steps[key] = text
+        return codec.decode_value(text, annotation)
+
+    def _key(self, name: str, number: int) -> str:
+        position = self._stored.position
+        return f"{self.correlation_id}/{position}/{self.handler_name}/{name}/{number}"
+
+    def now(self) -> datetime:
+        """Return the time at which this attempt began, or that of the last wait's end."""
+        return to_datetime(self.started_at if self.past is None else self.past.now)
+
+    def random(self) -> random.Random:
+        """Return the generator of this event and handler."""
+        seed = f"{self.correlation_id}/{self._stored.position}/{self.handler_name}"
+        return self._around.clock.random(seed)
+
+    def _check_open(self) -> None:
+        if self.has_ended:
+            raise FlowstoreError(
+                f"handler {self.handler_name!r} has ended; its context can no longer be used"
+            )
+
+
+def brief(value: Any) -> str:
+    """Name the kind of a value; the value itself may be a secret."""
+    return f"an object of type {type(value).__name__}"
+
+
+def printable(text: str, limit: int = 16_384) -> str:
+    """Return a text that every database takes: no NUL, no lone surrogates, not too long."""
+    if len(text) > limit:
+        text = f"{text[:limit]}… ({len(text):,} characters)"
+    return text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,0 +1,121 @@
+"""Which events a parked handler, or a collection, waits for. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from flowstore.errors import ConfigurationError
+from flowstore.events import WAIT_EXPIRED
+from flowstore.routing import Outcome
+
+if TYPE_CHECKING:
+    from flowstore.codec import Codec
+    from flowstore.store.base import ParkedRow, StoredEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    """An event that is waited for.
+
+    Attributes:
+        name: its name, or that of its class.
+        is_class: events of subclasses fit as well, and the typed object is handed out.
+        where: what its data must have, at its top level.
+    """
+
+    name: str
+    is_class: bool
+    where: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, event: object, codec: Codec, where: Mapping[str, Any] | None = None) -> Trigger:
+        """Return what an argument stands for: a name, a class, or how a task ends.
+
+        Raises:
+            ConfigurationError: it is none of these.
+        """
+        if isinstance(event, Outcome):
+            return cls(event.event, is_class=False, where={**(where or {}), "task": event.task})
+        if isinstance(event, str) and event:
+            return cls(event, is_class=False, where=where or {})
+        if isinstance(event, type):
+            return cls(codec.types.register(event), is_class=True, where=where or {})
+        raise ConfigurationError(
+            f"{event!r} is no event to wait for: give its name, its class (a Pydantic model or a "
+            "dataclass), or task.completed of a task"
+        )
+
+    @property
+    def condition(self) -> str | None:
+        """Return all but the name as JSON, None if there is nothing else to say."""
+        if not self.is_class and not self.where:
+            return None
+        return json.dumps({"class": self.is_class, "where": dict(self.where)})
+
+    @classmethod
+    def from_row(cls, row: ParkedRow) -> Trigger:
+        """Return what a parked handler waits for; its row must name an event."""
+        said: dict[str, Any] = json.loads(row.condition) if row.condition else {}
+        return cls(row.name or "", said.get("class", False), said.get("where", {}))
+
+    def fits_name(self, name: str, codec: Codec) -> bool:
+        """Tell whether events of this name can fit."""
+        if name == self.name:
+            return True
+        kind = codec.types.type_for(self.name) if self.is_class else None
+        return kind is not None and kind in codec.types.lineage(name)
+
+    def fits(self, name: str, data: object, codec: Codec) -> bool:
+        """Tell whether an event with this data fits."""
+        if not self.fits_name(name, codec):
+            return False
+        if not self.where:
+            return True
+        if not isinstance(data, Mapping):
+            return False
+        found = cast("Mapping[str, Any]", data)
+        return all(key in found and _is_same(found[key], it) for key, it in self.where.items())
+
+
+def awaits(row: ParkedRow, stored: StoredEvent, codec: Codec) -> bool:
+    """Tell whether this is an event that a parked handler waits for, as far as its row says."""
+    if ends_wait(row, stored):
+        return True
+    if row.name is None:
+        return False
+    trigger = Trigger.from_row(row)
+    if not trigger.fits_name(stored.name, codec):
+        return False
+    data = codec.decode(stored.name, stored.version, stored.data) if trigger.where else None
+    return trigger.fits(stored.name, data, codec)
+
+
+def may_await(row: ParkedRow, name: str, codec: Codec) -> bool:
+    """Tell whether a parked handler may wait for an event of this name."""
+    if name == WAIT_EXPIRED:
+        return True
+    return row.name is not None and Trigger.from_row(row).fits_name(name, codec)
+
+
+def continued_name(row: ParkedRow) -> str:
+    """Return what the record calls a handler that goes on."""
+    return f"{row.handler}@{row.position}"
+
+
+def ends_wait(row: ParkedRow, stored: StoredEvent) -> bool:
+    """Tell whether an event says that this very wait has lasted long enough."""
+    return stored.name == WAIT_EXPIRED and stored.id == expiry_id(row)
+
+
+def expiry_id(row: ParkedRow) -> str:
+    """Return the id of the event that ends this wait when its time is over."""
+    number = len(json.loads(row.answers)) + 1
+    return f"{row.position}/{row.handler}/{row.kind[0]}{number}"
+
+
+def _is_same(one: object, other: object) -> bool:
+    """Compare JSON values; to Python, true would be 1."""
+    return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)

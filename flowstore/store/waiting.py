@@ -1,0 +1,226 @@
+"""What becomes of all that is outstanding in a run: tasks, timers, waits, streams.
+
+Decisions, as in `flowstore.store.ledger`; the backend supplies the `WaitingLookup`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flowstore.errors import LeaseLostError, RunNotFoundError
+from flowstore.store import base
+from flowstore.store.base import Appended, Fired, StreamRow
+from flowstore.store.same import is_same
+
+if TYPE_CHECKING:
+    from flowstore.store.base import (
+        AddChunks,
+        BeginStream,
+        EndTask,
+        Fire,
+        FireCron,
+        Loaded,
+        Outstanding,
+        RetryTask,
+        RunRow,
+        StoredEvent,
+        TakenTask,
+        TakeTasks,
+        TaskRow,
+        TimerRow,
+    )
+    from flowstore.store.ledger import Ledger
+    from flowstore.store.lookup import Lookup, WaitingLookup
+
+
+class Waiting:
+    """Keeps what is outstanding, and counts it: `RunRow.waits` and `RunRow.tasks`."""
+
+    def __init__(self, ledger: Ledger, lookup: Lookup, rows: WaitingLookup) -> None:
+        self._ledger = ledger
+        self._lookup = lookup
+        self._rows = rows
+
+    # --- with a commit ---------------------------------------------------------------------
+
+    def keep(self, run: RunRow, outstanding: Outstanding) -> None:
+        """Take in what begins and ends with a commit of this run."""
+        rows, wanted = self._rows, outstanding
+        timers, ended = wanted.timers, self._add_tasks(run, wanted.tasks)
+        if ended:
+            timers = [timer for timer in timers if timer.task_id not in ended]
+        if wanted.cancelled or timers:
+            run.waits += rows.set_timers(run.id, wanted.cancelled, timers)
+        if wanted.woken:
+            run.waits -= rows.wake(run.id, wanted.woken)
+        if wanted.parked:
+            run.waits += rows.park(wanted.parked)
+        if wanted.spent:
+            run.waits -= rows.spend(run.id, wanted.spent)
+        if wanted.collected:
+            rows.collect(wanted.collected)
+            run.waits += len(wanted.collected)
+
+    def _add_tasks(self, run: RunRow, tasks: list[TaskRow]) -> set[str]:
+        """Submit tasks; return those whose end came before them."""
+        ended: set[str] = set()
+        for number, task in enumerate(tasks):
+            if task.kind == base.INTERNAL:
+                run.tasks += 1
+            elif self._lookup.event(run.id, f"{task.id}/end") is None:
+                run.waits += 1
+            else:
+                tasks[number] = task._replace(status=base.ENDED, ended_at=task.submitted_at)
+                ended.add(task.id)
+        if tasks:
+            self._rows.add_tasks(tasks)
+        return ended
+
+    def load(self, run: RunRow, loaded: Loaded) -> None:
+        """Add to what a worker is given the handlers that are parked and the events kept."""
+        loaded.parked = self._rows.parked(run.id)
+        loaded.collected = self._rows.collected(run.id)
+
+    def clear(self, run: RunRow) -> None:
+        """End everything that is outstanding: the run is closed."""
+        if run.waits or run.tasks:
+            self._rows.clear(run.id)
+            run.waits = run.tasks = 0
+
+    # --- timers ------------------------------------------------------------------------------
+
+    def fire(self, operation: Fire) -> Fired:
+        """Append the events of timers that are due; each is gone with this transaction."""
+        fired = Fired()
+        for timer in self._rows.due_timers(operation.workflow, operation.now, operation.limit):
+            run = self._lookup.run_by_id(timer.run_id)
+            if run is None:
+                continue
+            run.waits -= 1
+            self._ledger.changed[run.id] = run
+            if timer.task_id is not None and not self._time_out(run, timer, operation.now):
+                continue
+            row = self._ledger.place(run, timer.event(operation.now), operation.now)
+            appended = Appended("accepted", row.position, run.id, run.status, run.owner, event=row)
+            fired.appended.append((run.correlation_id, appended))
+        fired.due = self._rows.next_timer(operation.workflow)
+        return fired
+
+    def _time_out(self, run: RunRow, timer: TimerRow, now: int) -> bool:
+        """End an external task whose time is over; False if it has ended before."""
+        task = self._rows.task(run.id, timer.task_id or "")
+        if task is None or task.status != base.PENDING:
+            return False
+        self._end(run, task, now)
+        return True
+
+    def fire_cron(self, operation: FireCron) -> Appended | None:
+        """Append the event of a time that recurs, once; None if someone has."""
+        last = self._rows.last_cron(operation.workflow, operation.name)
+        if last is not None and operation.at <= last:
+            return None
+        self._rows.set_cron(operation.workflow, operation.name, operation.at)
+        return None if operation.append is None else self._ledger.append(operation.append)
+
+    # --- tasks ---------------------------------------------------------------------------------
+
+    def end_task(self, operation: EndTask) -> Appended:
+        """Append the event in which a task ends, or say why it is not wanted any more (G6)."""
+        run = self._lookup.run(operation.correlation_id)
+        if run is None:
+            raise RunNotFoundError(f"there is no run {operation.correlation_id!r} in the store")
+        original = self._lookup.event(run.id, operation.event.id)
+        if original is not None and is_same(operation.event, original):
+            return self._ledger.refuse_repeat(run, operation, original)
+        task = self._rows.task(run.id, operation.task_id)
+        problem = _why_not(run, task, original, operation)
+        if problem is not None:
+            return self._ledger.refuse(run, operation, base.STALE, problem)
+        if task is not None:
+            self._end(run, task, operation.now)
+        return self._ledger.take_in(run, operation, is_chosen=True)
+
+    def _end(self, run: RunRow, task: TaskRow, now: int) -> None:
+        self._rows.end_task(run.id, task.id, now)
+        self._ledger.changed[run.id] = run
+        if task.kind == base.INTERNAL:
+            run.tasks -= 1
+        else:
+            run.waits -= 1
+            run.waits += self._rows.set_timers(run.id, [timeout_key(task.id)], ())
+
+    def retry_task(self, operation: RetryTask) -> bool:
+        """Record a failed attempt; False if the task is no longer this worker's."""
+        return self._rows.retry_task(operation)
+
+    def take_tasks(self, operation: TakeTasks) -> list[TakenTask]:
+        """Give a worker pending tasks that no live worker is at."""
+        taken: list[TakenTask] = []
+        for owner in self.lost_owners(operation.owner):
+            for found in self._rows.tasks_of(owner, operation.workflow):
+                if len(taken) >= operation.limit:
+                    return taken
+                task, wanted = found.task, operation.correlation_id
+                if task.name in operation.names and wanted in {None, found.correlation_id}:
+                    self._rows.own_task(task.run_id, task.id, operation.owner)
+                    found.task = task._replace(owner=operation.owner)
+                    taken.append(found)
+        return taken
+
+    def lost_owners(self, asking: str) -> list[str]:
+        """Return the workers that have pending tasks and are dead, or silent beyond their lease."""
+        owners = [owner for owner in self._rows.owners_of_tasks() if owner != asking]
+        return [owner for owner in owners if self._lookup.has_lost_lease(owner)]
+
+    # --- streams ---------------------------------------------------------------------------------
+
+    def begin_stream(self, operation: BeginStream) -> StreamRow:
+        """Begin a stream, or begin it anew without the chunks that it had."""
+        run = self._owned(operation)
+        old = self._rows.stream(run.id, operation.stream_id)
+        generation = 1 if old is None else old.generation + 1
+        row = StreamRow(run.id, operation.stream_id, generation, "open", 0, None)
+        self._rows.begin_stream(row)
+        return row
+
+    def add_chunks(self, operation: AddChunks) -> None:
+        """Add chunks to a stream."""
+        run = self._owned(operation)
+        row = StreamRow(
+            run.id,
+            operation.stream_id,
+            0,
+            operation.status,
+            operation.chunks,
+            operation.error,
+        )
+        self._rows.add_chunks(row, operation.rows)
+
+    def _owned(self, operation: BeginStream | AddChunks) -> RunRow:
+        run = self._lookup.run_by_id(operation.run_id)
+        if run is None or run.epoch != operation.epoch:
+            raise LeaseLostError(
+                f"stream {operation.stream_id!r}: the lease of epoch {operation.epoch} has ended"
+            )
+        return run
+
+
+def timeout_key(task_id: str) -> str:
+    """Return the key of the timer that ends an external task."""
+    return f"{base.OURS}task/{task_id}"
+
+
+def _why_not(
+    run: RunRow, task: TaskRow | None, original: StoredEvent | None, operation: EndTask
+) -> str | None:
+    if run.status in base.CLOSED:
+        return f"the run is {run.status}"
+    if original is not None:
+        return f"task {operation.task_id!r} has ended otherwise, at position {original.position}"
+    if task is None:
+        return None if operation.owner is None else f"there is no task {operation.task_id!r}"
+    if task.status != base.PENDING:
+        return f"task {task.id!r} has ended"
+    if operation.owner is not None and task.owner != operation.owner:
+        return f"task {task.id!r} has been taken over by worker {task.owner}"
+    return None
