@@ -13,14 +13,15 @@ from flowstore.engine import Watcher
 from flowstore.errors import ConfigurationError, StoreError
 from flowstore.hooks import Hooks
 from flowstore.kind import StateKind
-from flowstore.routing import Retry, Routes
+from flowstore.registering import Registering
+from flowstore.routing import Routes
 from flowstore.run import Run, identity, receipt, send
 from flowstore.runtime import Runtime
 from flowstore.store.base import SETTLED
 from flowstore.store.url import parse
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncIterator, Iterable
     from datetime import datetime
     from types import TracebackType
 
@@ -32,7 +33,7 @@ _PAGE = 500
 DEFAULT_STORE = "flowstore.db"
 
 
-class WorkflowManager:
+class WorkflowManager(Registering):
     """Handlers for events, and the store in which their runs live.
 
     Args:
@@ -75,9 +76,9 @@ class WorkflowManager:
         self.name = name
         self.ctx: Mapping[str, Any] = {} if ctx is None else ctx
         self.hooks = Hooks()
-        self._codec = Codec(limits)
-        self._codec.check_text(name, "name", self._codec.limits.name_length)
-        self._routes = Routes(self._codec)
+        codec = Codec(limits)
+        codec.check_text(name, "name", codec.limits.name_length)
+        super().__init__(codec, Routes(codec))
         self._runtime = Runtime(
             name=name,
             url=parse(store or os.environ.get("FLOWSTORE_URL") or DEFAULT_STORE),
@@ -93,87 +94,6 @@ class WorkflowManager:
 
     def __repr__(self) -> str:
         return f"<WorkflowManager {self.name!r} at {self._runtime.place}>"
-
-    # --- handlers ------------------------------------------------------------------------
-
-    def register(
-        self,
-        event: str | type,
-        handler: Callable[..., Any],
-        *,
-        name: str | None = None,
-        retry: Retry | None = None,
-        timeout: float | None = None,
-        correlate: str | Callable[[Any], str] | None = None,
-    ) -> WorkflowManager:
-        """Register a handler; several for one event are called in the order of registration.
-
-        Args:
-            event: an event's name, ``"*"`` for every event, or a Pydantic model or dataclass,
-                which catches its subclasses too and gives the handler the typed object.
-            handler: an async generator, coroutine function, generator or function of
-                ``(event)``, ``(event, ctx)`` or ``(event, state)``. A plain function runs in a
-                worker thread. One that yields an event whose ``error`` is set ends there.
-            name: what the record calls the handler; its function's name if None.
-            retry: how often to try again when it fails; None for never.
-            timeout: seconds an attempt may take.
-            correlate: field (or function) of the event that names its run when it is sent.
-
-        Returns:
-            this manager, so that calls can be chained.
-
-        Raises:
-            EventTypeError: the event is neither a name nor a model or dataclass.
-            HandlerSignatureError: the handler takes other parameters.
-            DuplicateHandlerError: another handler of this name would get the same event.
-            ConfigurationError: an option makes no sense.
-        """
-        self._routes.add(
-            event, handler, name=name, retry=retry, timeout=timeout, correlate=correlate
-        )
-        return self
-
-    def on(
-        self,
-        event: str | type,
-        *,
-        name: str | None = None,
-        retry: Retry | None = None,
-        timeout: float | None = None,
-        correlate: str | Callable[[Any], str] | None = None,
-    ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-        """Return a decorator that registers a handler; the options are those of `register`."""
-
-        def decorate(handler: Callable[..., Any]) -> Callable[..., Any]:
-            self.register(
-                event, handler, name=name, retry=retry, timeout=timeout, correlate=correlate
-            )
-            return handler
-
-        return decorate
-
-    def upcaster(
-        self, event: str | type, version: int
-    ) -> Callable[[Callable[[Any], Any]], Callable[[Any], Any]]:
-        """Return a decorator for a function that turns data of this version into the next.
-
-        Events are written with the version behind the last upcaster's; rows of older versions
-        are read through the upcasters, one after another.
-
-        Args:
-            event: the event's name or class.
-            version: the version that the function reads, from 1.
-
-        Raises:
-            ConfigurationError: there is an upcaster for this version, or it is below 1.
-        """
-        name = event if isinstance(event, str) else self._codec.types.name_of(event)
-
-        def decorate(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
-            self._codec.upcaster(name, version, function)
-            return function
-
-        return decorate
 
     # --- sending -------------------------------------------------------------------------
 
