@@ -1,0 +1,1 @@
+"""What the writing pipeline works with: mail, tools, past articles and an inbox."""
