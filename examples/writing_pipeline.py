@@ -23,8 +23,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flowstore import Context, Retry, WorkflowEvent, WorkflowManager
-from flowstore.errors import EventConflictError, FlowstoreError, InvalidValueError
 from pydantic import ValidationError
 from writing import mail
 from writing.events import (
@@ -45,6 +43,9 @@ from writing.events import (
     State,
 )
 from writing.tools import CalendarDownError, Desk, Library
+
+from flowstore import Context, Retry, WorkflowEvent, WorkflowManager
+from flowstore.errors import EventConflictError, FlowstoreError, InvalidValueError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
