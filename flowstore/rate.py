@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
@@ -33,3 +34,29 @@ class Rate:
                 "the units are s, min and h"
             )
         return cls(int(match[1]), _SECONDS[match[2]])
+
+
+class Limiter:
+    """Keeps starts to a rate: at most so many in any span of time, by a clock's microseconds.
+
+    When the clock is set back, starts that then lie in the future do not count: nothing waits
+    for the time to come that has been before.
+    """
+
+    def __init__(self, rate: Rate) -> None:
+        self._most = rate.count
+        self._span = round(rate.seconds * 1_000_000)
+        self._starts: deque[int] = deque()
+
+    def wait(self, now: int) -> int:
+        """Return how long the next start has to wait, in microseconds; 0 if it may be now."""
+        starts = self._starts
+        while starts and starts[-1] > now:
+            starts.pop()
+        while starts and starts[0] <= now - self._span:
+            starts.popleft()
+        return starts[0] + self._span - now if len(starts) >= self._most else 0
+
+    def start(self, now: int) -> None:
+        """Take note of a start."""
+        self._starts.append(now)

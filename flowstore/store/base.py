@@ -32,6 +32,7 @@ from flowstore.store.outcomes import (
     ParkedWork,
     Surveyed,
     TakenTask,
+    TakenTasks,
 )
 from flowstore.store.records import (
     CLOSED,
@@ -71,6 +72,7 @@ from flowstore.store.records import (
     TimerRow,
     TransitionRecord,
     TransitionRow,
+    timeout_key,
 )
 
 if TYPE_CHECKING:
@@ -138,10 +140,12 @@ __all__ = [
     "Surveyed",
     "TakeTasks",
     "TakenTask",
+    "TakenTasks",
     "TaskRow",
     "TimerRow",
     "TransitionRecord",
     "TransitionRow",
+    "timeout_key",
 ]
 
 
@@ -226,6 +230,8 @@ class Store(Protocol):
 
     reader: Reader
     worker_id: str
+    secret: bytes
+    """What tokens are signed with; empty before this is a worker. Never to be shown."""
 
     @property
     def is_worker(self) -> bool:
@@ -257,6 +263,10 @@ class Store(Protocol):
 
     async def become_worker(self) -> None:
         """Show a sign of life; to be done before the first lease is taken."""
+        ...
+
+    async def read_secret(self) -> bytes:
+        """Return what tokens are signed with; empty if no worker has made it yet."""
         ...
 
     def resign(self) -> None:

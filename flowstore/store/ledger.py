@@ -8,11 +8,10 @@ decisions.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from flowstore.codec import refuse_engine_id
 from flowstore.errors import (
-    ConfigurationError,
     EventConflictError,
     LeaseLostError,
     RunNotFoundError,
@@ -34,6 +33,7 @@ from flowstore.store.base import (
     StoredEvent,
     TransitionRow,
 )
+from flowstore.store.refusals import refuse_other_workflow
 from flowstore.store.same import is_same
 from flowstore.store.waiting import Waiting
 
@@ -96,7 +96,19 @@ class Ledger:
         refused = self._refuse(run, operation)
         if refused is not None:
             return refused
+        if operation.is_quiet and run.status != "running" and run.cursor == run.head:
+            return self._pass(run, operation)
         return self.take_in(run, operation, is_chosen=operation.chosen_id)
+
+    def _pass(self, run: RunRow, operation: Append) -> Appended:
+        """Append an event that no one handles to a run that has nothing to do meanwhile."""
+        run.head += 1
+        run.cursor = run.head
+        run.updated_at = operation.now
+        self.moved[run.id] = run
+        row = StoredEvent(run.id, run.head, *operation.event)
+        self.events.append(row)
+        return Appended("accepted", run.head, run.id, run.status, run.owner, None, row)
 
     def take_in(self, run: RunRow, operation: Append | EndTask, *, is_chosen: bool) -> Appended:
         """Append an event that is welcome, and grant the run to who asks for it and may."""
@@ -364,18 +376,6 @@ class Ledger:
                 )
         run.reason = operation.reason
         self._let_go(run, status, None)
-
-
-def refuse_other_workflow(correlation_id: str, has: str, asked: str) -> NoReturn:
-    """Refuse to mix the runs of two workflows.
-
-    Raises:
-        ConfigurationError: always; names both.
-    """
-    raise ConfigurationError(
-        f"run {correlation_id!r} belongs to workflow {has!r}, not to {asked!r}; give the "
-        f"WorkflowManager that name (name={has!r}), or the event another correlation_id"
-    )
 
 
 def _conflict(run: RunRow, event_id: str, where: str) -> EventConflictError:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from flowstore.store.records import (
         ChunkRow,
@@ -31,6 +31,8 @@ class Append:
         claim_for: the worker that wants to handle the run if no one else does.
         cached_version: ``state_version`` of the state that this worker still has, so that
             it need not be loaded; -1 for none.
+        is_quiet: no handler is registered for the event, so a run that has nothing to handle
+            goes on as it is.
     """
 
     correlation_id: str
@@ -40,6 +42,7 @@ class Append:
     now: int
     claim_for: str | None = None
     cached_version: int = -1
+    is_quiet: bool = False
 
 
 @dataclass(slots=True)
@@ -261,14 +264,14 @@ class TakeTasks:
         owner: the worker that takes them.
         names: of the tasks that it knows.
         limit: how many at most.
-        correlation_id: only those of this run; None for any of the workflow.
+        runs: only those of these runs, by correlation id; None for any of the workflow.
     """
 
     workflow: str
     owner: str
     names: Sequence[str]
     limit: int
-    correlation_id: str | None = None
+    runs: Collection[str] | None = None
 
 
 @dataclass(slots=True)

@@ -123,6 +123,21 @@ class TakenTask:
 
 
 @dataclass(slots=True)
+class TakenTasks:
+    """What a `TakeTasks` did.
+
+    Args:
+        tasks: those that the worker now has.
+        unknown: names of others, which it does not know.
+        has_more: there are more that it could have.
+    """
+
+    tasks: list[TakenTask] = field(default_factory=list[TakenTask])
+    unknown: set[str] = field(default_factory=set[str])
+    has_more: bool = False
+
+
+@dataclass(slots=True)
 class ParkedWork:
     """What a parked handler needs to go on.
 

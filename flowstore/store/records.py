@@ -44,6 +44,11 @@ OURS = "flowstore/"
 """Keys of timers that begin with this are the engine's own."""
 
 
+def timeout_key(task_id: str) -> str:
+    """Return the key of the timer that ends an external task."""
+    return f"{OURS}task/{task_id}"
+
+
 # --- rows ----------------------------------------------------------------------------
 
 
@@ -173,7 +178,8 @@ class TaskRow(NamedTuple):
 
     ``kind`` is `INTERNAL`, or `EXTERNAL` for a task that someone else ends with a token;
     ``arguments`` a JSON text; ``status`` `PENDING` or `ENDED`; ``attempt`` how many attempts have
-    failed; ``owner`` the worker at it; it is not tried before ``ready_at``.
+    failed; ``owner`` the worker at it; it is not tried before ``ready_at``; ``causation_id`` the
+    event whose handler submitted it.
     """
 
     run_id: int
@@ -188,6 +194,7 @@ class TaskRow(NamedTuple):
     error: str | None
     submitted_at: int
     ended_at: int | None
+    causation_id: str | None = None
 
 
 class ParkedRow(NamedTuple):

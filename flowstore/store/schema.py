@@ -186,6 +186,8 @@ task = Table(
     Column("error", Text),
     Column("submitted_at", BigInteger, nullable=False),
     Column("ended_at", BigInteger),
+    # The event whose handler submitted it.
+    Column("causation_id", Text),
     PrimaryKeyConstraint("run_id", "id"),
     # What a worker takes over: external tasks and those that have ended are not in it.
     Index(

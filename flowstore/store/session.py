@@ -7,6 +7,7 @@ decide in memory (`Ledger`), write the rows in bulk, commit.
 from __future__ import annotations
 
 import contextlib
+import secrets
 import sqlite3
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from flowstore.store.lock import FileLock
 
 Outcome = tuple[Any, BaseException | None]
+
+_SIGNING = "secret"
 
 LEAST_WAL_PAGES = 400
 """Pages in a small store's WAL before it is folded into the file: 1.6 MB (SQLite's own: 4)."""
@@ -284,8 +287,8 @@ class Session:
         self.unheard = True
         return True
 
-    def register(self, worker_id: str) -> None:
-        """Record this process as a worker.
+    def register(self, worker_id: str) -> bytes:
+        """Record this process as a worker; return the secret, which is made if there is none.
 
         Raises:
             StoreError: that could not be written.
@@ -293,6 +296,11 @@ class Session:
         self._begin()
         try:
             self.leases.register(worker_id)
+            self._connection.execute(
+                "INSERT OR IGNORE INTO setting (name, value) VALUES (?, ?)",
+                (_SIGNING, secrets.token_hex(32)),
+            )
+            secret = self.secret()
             self._connection.execute("COMMIT")
         except sqlite3.Error as error:
             self._abandon()
@@ -300,6 +308,14 @@ class Session:
         finally:
             if self._turn is not None:
                 self._turn.release()
+        return secret
+
+    def secret(self) -> bytes:
+        """Return what tokens are signed with; empty if it has not been made."""
+        row = self._connection.execute(
+            "SELECT value FROM setting WHERE name = ?", (_SIGNING,)
+        ).fetchone()
+        return b"" if row is None else bytes.fromhex(row[0])
 
     # --- the end ---------------------------------------------------------------------
 

@@ -38,6 +38,7 @@ class SQLiteStore:
         self.url = url
         self.worker_id = uuid4().hex
         self.is_worker = False
+        self.secret = b""
         self._is_open = False
         self.reader: Reader = open_queries(url)
         self._presence: Presence | None = None
@@ -113,6 +114,7 @@ class SQLiteStore:
             return
         if self.url.path is None:
             self.is_worker = True
+            await self._call(self._register)
             return
         try:
             self._presence = Presence(self.url.path, self.worker_id)
@@ -125,11 +127,21 @@ class SQLiteStore:
         # Whoever asks from now on has their lease behind this in the queue.
         self.is_worker = True
         try:
-            await self._call(lambda session: session.register(self.worker_id))
+            await self._call(self._register)
         except BaseException:
             self.resign()
             raise
         self._writer.worker_id = self.worker_id
+
+    def _register(self, session: Session) -> None:
+        # Here and not behind the await: whoever gets a lease next needs it.
+        self.secret = session.register(self.worker_id)
+
+    async def read_secret(self) -> bytes:
+        """Return what tokens are signed with; empty if no worker has made it yet."""
+        if not self.secret:
+            self.secret = await self._call(lambda session: session.secret())
+        return self.secret
 
     def resign(self) -> None:
         """End this worker: its runs are anyone's; the next lease is taken under a new id."""

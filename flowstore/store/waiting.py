@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from flowstore.errors import LeaseLostError, RunNotFoundError
 from flowstore.store import base
-from flowstore.store.base import Appended, Fired, StreamRow
+from flowstore.store.base import Appended, Fired, StreamRow, TakenTasks
+from flowstore.store.refusals import refuse_other_workflow
 from flowstore.store.same import is_same
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
         RetryTask,
         RunRow,
         StoredEvent,
-        TakenTask,
         TakeTasks,
         TaskRow,
         TimerRow,
@@ -129,16 +129,30 @@ class Waiting:
         run = self._lookup.run(operation.correlation_id)
         if run is None:
             raise RunNotFoundError(f"there is no run {operation.correlation_id!r} in the store")
+        if run.workflow != operation.workflow:
+            refuse_other_workflow(run.correlation_id, run.workflow, operation.workflow)
         original = self._lookup.event(run.id, operation.event.id)
         if original is not None and is_same(operation.event, original):
             return self._ledger.refuse_repeat(run, operation, original)
         task = self._rows.task(run.id, operation.task_id)
+        if operation.event.causation_id is None:
+            cause = self._submitter(run, operation.task_id) if task is None else task.causation_id
+            operation.event = operation.event._replace(causation_id=cause)
         problem = _why_not(run, task, original, operation)
         if problem is not None:
             return self._ledger.refuse(run, operation, base.STALE, problem)
         if task is not None:
             self._end(run, task, operation.now)
         return self._ledger.take_in(run, operation, is_chosen=True)
+
+    def _submitter(self, run: RunRow, task_id: str) -> str | None:
+        """Return the event whose handler is about to submit a task: its position is in the id."""
+        head, _, _ = task_id.partition("/")
+        if not head.isdecimal():
+            return None
+        position = int(head)
+        found = self._lookup.names_between(run.id, position - 1, position)
+        return found[0][1] if found else None
 
     def _end(self, run: RunRow, task: TaskRow, now: int) -> None:
         self._rows.end_task(run.id, task.id, now)
@@ -147,25 +161,30 @@ class Waiting:
             run.tasks -= 1
         else:
             run.waits -= 1
-            run.waits += self._rows.set_timers(run.id, [timeout_key(task.id)], ())
+            run.waits += self._rows.set_timers(run.id, [base.timeout_key(task.id)], ())
 
     def retry_task(self, operation: RetryTask) -> bool:
         """Record a failed attempt; False if the task is no longer this worker's."""
         return self._rows.retry_task(operation)
 
-    def take_tasks(self, operation: TakeTasks) -> list[TakenTask]:
+    def take_tasks(self, operation: TakeTasks) -> TakenTasks:
         """Give a worker pending tasks that no live worker is at."""
-        taken: list[TakenTask] = []
+        outcome, runs = TakenTasks(), operation.runs
         for owner in self.lost_owners(operation.owner):
             for found in self._rows.tasks_of(owner, operation.workflow):
-                if len(taken) >= operation.limit:
-                    return taken
-                task, wanted = found.task, operation.correlation_id
-                if task.name in operation.names and wanted in {None, found.correlation_id}:
-                    self._rows.own_task(task.run_id, task.id, operation.owner)
-                    found.task = task._replace(owner=operation.owner)
-                    taken.append(found)
-        return taken
+                task = found.task
+                if runs is not None and found.correlation_id not in runs:
+                    continue
+                if task.name not in operation.names:
+                    outcome.unknown.add(task.name)
+                    continue
+                if len(outcome.tasks) >= operation.limit:
+                    outcome.has_more = True
+                    return outcome
+                self._rows.own_task(task.run_id, task.id, operation.owner)
+                found.task = task._replace(owner=operation.owner)
+                outcome.tasks.append(found)
+        return outcome
 
     def lost_owners(self, asking: str) -> list[str]:
         """Return the workers that have pending tasks and are dead, or silent beyond their lease."""
@@ -203,11 +222,6 @@ class Waiting:
                 f"stream {operation.stream_id!r}: the lease of epoch {operation.epoch} has ended"
             )
         return run
-
-
-def timeout_key(task_id: str) -> str:
-    """Return the key of the timer that ends an external task."""
-    return f"{base.OURS}task/{task_id}"
 
 
 def _why_not(

@@ -61,6 +61,7 @@ def _create_task() -> None:
         sa.Column("error", sa.Text(), nullable=True),
         sa.Column("submitted_at", sa.BigInteger(), nullable=False),
         sa.Column("ended_at", sa.BigInteger(), nullable=True),
+        sa.Column("causation_id", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("run_id", "id", name=op.f("pk_task")),
         _of_run("task"),
         sqlite_with_rowid=False,
