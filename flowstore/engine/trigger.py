@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from flowstore.errors import ConfigurationError
 from flowstore.events import WAIT_EXPIRED
@@ -14,6 +14,10 @@ from flowstore.routing import Outcome
 if TYPE_CHECKING:
     from flowstore.codec import Codec
     from flowstore.store.base import ParkedRow, StoredEvent
+
+
+# Not those of progress (p), timers (s) and tasks (t), whose ids have the same shape.
+_LETTER: Final = {"wait": "w", "postpone": "l"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +117,7 @@ def ends_wait(row: ParkedRow, stored: StoredEvent) -> bool:
 def expiry_id(row: ParkedRow) -> str:
     """Return the id of the event that ends this wait when its time is over."""
     number = len(json.loads(row.answers)) + 1
-    return f"{row.position}/{row.handler}/{row.kind[0]}{number}"
+    return f"{row.position}/{row.handler}/{_LETTER[row.kind]}{number}"
 
 
 def _is_same(one: object, other: object) -> bool:
