@@ -1,6 +1,6 @@
 """Feed a process log as events, one run a case, and sum up what the runs have come to.
 
-    python examples/case_log.py FILE [--store case_log.db] [--json]
+    python examples/case_log.py FILE [--store flowstore.db] [--json]
 
 FILE is JSON lines, also gzipped. Each line is an object with ``id``, ``case``, ``activity`` and
 ``time`` (ISO 8601 with an offset), and may have a ``resource`` and anything else. Kill it and
@@ -73,7 +73,7 @@ class Window:
                 self._under_way = 0  # another process handles them
 
 
-def build(store: str, window: Window) -> WorkflowManager:
+def build(store: str | None, window: Window) -> WorkflowManager:
     """Make the workflow: what each case keeps as its state."""
     workflow = WorkflowManager(store, name="case-log", concurrency=1_024)
 
@@ -284,7 +284,7 @@ def tell(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-async def feed_and_sum_up(log: Path, store: str, size: int) -> dict[str, Any]:
+async def feed_and_sum_up(log: Path, store: str | None, size: int) -> dict[str, Any]:
     """Go on with interrupted cases, feed the log, and return the figures."""
     window = Window()
     workflow = build(store, window)
@@ -307,7 +307,7 @@ def main() -> int:
     """Read the command line and print the summary."""
     parser = argparse.ArgumentParser(description="Feed a process log, one run a case.")
     parser.add_argument("file", type=Path, help="JSON lines, may be gzipped")
-    parser.add_argument("--store", default="case_log.db", help="default case_log.db")
+    parser.add_argument("--store", help="default FLOWSTORE_URL, else ./flowstore.db")
     parser.add_argument("--batch", type=int, default=500, help="lines sent together")
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
     options = parser.parse_args()

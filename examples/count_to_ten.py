@@ -3,7 +3,7 @@
     python examples/count_to_ten.py                # Ctrl-C, kill -9 and power cuts are fine
     python examples/count_to_ten.py --die-at 4     # kills itself with SIGKILL
 
-The run is kept in ``./count.db``; remove that file to begin anew.
+The run is kept where FLOWSTORE_URL says, else in ``./flowstore.db``; remove that to begin anew.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ async def say(number: int, pause: float) -> int:
     return number
 
 
-def build(store: str, pause: float, die_at: int) -> WorkflowManager:
+def build(store: str | None, pause: float, die_at: int) -> WorkflowManager:
     """Make a workflow whose only handler counts one further."""
-    workflow = WorkflowManager(store)
+    workflow = WorkflowManager(store, name="count-to-ten")
 
     @workflow.on("count")
     async def count(event: WorkflowEvent, ctx: Context) -> AsyncIterator[WorkflowEvent]:
@@ -51,7 +51,7 @@ def build(store: str, pause: float, die_at: int) -> WorkflowManager:
 async def main() -> None:
     """Begin the run, or go on with it."""
     parser = argparse.ArgumentParser(description="Count to ten, whatever happens.")
-    parser.add_argument("--store", default="count.db", help="the database (default count.db)")
+    parser.add_argument("--store", help="the database (default FLOWSTORE_URL, else flowstore.db)")
     parser.add_argument("--pause", type=float, default=0.3, help="seconds for each number")
     parser.add_argument("--die-at", type=int, default=0, help="kill the process at this number")
     options = parser.parse_args()

@@ -142,3 +142,19 @@ def test_count_to_ten_twice_counts_once(tmp_path):
     second = run("count_to_ten.py", "--pause", 0, cwd=tmp_path)
     assert first.stdout.count("…") == 10
     assert second.stdout == "said so far, each once: 1 2 3 4 5 6 7 8 9 10\n"
+
+
+def test_examples_keep_their_runs_where_the_environment_says(tmp_path):
+    """Two of them in one file do not take each other's runs."""
+    place = tmp_path / "elsewhere.db"
+    (tmp_path / "log.jsonl").write_text(
+        '{"id": "1", "case": "c", "activity": "a", "time": "2026-01-01T00:00:00Z"}\n'
+    )
+    for command in (["count_to_ten.py", "--pause", 0], ["simple_agent.py"]) * 2:
+        assert run(*command, cwd=tmp_path, FLOWSTORE_URL=str(place)).returncode == 0
+    logged = run("case_log.py", "log.jsonl", cwd=tmp_path, FLOWSTORE_URL=str(place))
+    assert logged.returncode == 0
+    assert not (tmp_path / "flowstore.db").exists()
+    names = {name for name, *_ in read_runs(place)}
+    assert {"count-to-ten", "c"} < names
+    assert len(names) == 4  # each question of the agent is a run of its own
