@@ -8,7 +8,7 @@
 Each message is a run, known by its Message-ID. Kill the program wherever you like and run it
 again: nothing is lost and nothing that was done is done again. With ``--serve`` it stays and
 goes on with what other processes send. Runs are kept where FLOWSTORE_URL says, else in
-``./flowstore.db``; drafts, published articles and notes for people are files in ``--output``.
+``./flowstore.db``; drafts, published articles and mails to the editor are files in ``--output``.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import getpass
-import hashlib
 import json
-import re
 import sys
+from datetime import timedelta
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,15 +42,22 @@ from writing.events import (
     Published,
     State,
 )
+from writing.texts import draft_text, file_name
 from writing.tools import CalendarDownError, Desk, Library
 
 from flowstore import Context, Retry, WorkflowEvent, WorkflowManager
-from flowstore.errors import EventConflictError, FlowstoreError, InvalidValueError
+from flowstore.errors import (
+    EventConflictError,
+    FlowstoreError,
+    InvalidValueError,
+    WaitExpiredError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 WORKFLOW = "writing"
+WEEK = 7 * 24 * 60 * 60.0
 
 
 class UsageError(Exception):
@@ -61,11 +68,16 @@ class UsageError(Exception):
 
 
 class Pipeline:
-    """The handlers, and the outside world that they work with."""
+    """The handlers, and the outside world that they work with.
 
-    def __init__(self, desk: Desk, library: Library) -> None:
+    Args:
+        patience: how long an approval may take until the editor is reminded.
+    """
+
+    def __init__(self, desk: Desk, library: Library, patience: timedelta) -> None:
         self._desk = desk
         self._library = library
+        self._patience = patience
 
     def build(self) -> WorkflowManager:
         """Make the workflow: who gets which event."""
@@ -78,8 +90,8 @@ class Pipeline:
             .register(DetailsExtracted, self.check_calendar, retry=again)
             .register(AvailabilityChecked, self.search)
             .register(ArticlesFound, self.draft)
-            .register(DraftReady, wait_for_approval)
-            .register(Approved, self.publish)
+            .register(Approved, check_approval)
+            .register(DraftReady, self.publish, retry=Retry(attempts=6, delay=1.0, on=OSError))
             .register(Published, finish)
             .register(PersonNeeded, self.hand_over)
             .register("error", on_error)
@@ -121,11 +133,16 @@ class Pipeline:
         ctx.state.draft = await ctx.step("write draft", self._desk.write, place, text)
         yield DraftReady(draft=ctx.state.draft)
 
-    async def publish(self, approved: Approved, ctx: Context) -> AsyncIterator[Published]:
-        """Publish what was approved, once, however often it is approved."""
-        if ctx.state.draft is None or ctx.state.article is not None:
-            ctx.drop(f"there is no draft to approve: {ctx.state.stage}")
-            return
+    async def publish(self, ready: DraftReady, ctx: Context) -> AsyncIterator[Published]:
+        """Wait until somebody approves the draft, for weeks if need be; publish it once."""
+        ctx.state.stage = DRAFT_READY
+        for mails in count(1):
+            await ctx.step("mail editor", self._desk.mail_editor, ready.draft, mails)
+            try:
+                approved = await ctx.wait_for(Approved, timeout=self._patience)
+                break
+            except WaitExpiredError:
+                tell(f"{ctx.correlation_id}: reminding the editor")
         text = draft_text(ctx.state, []) + f"\nApproved by {approved.by}.\n"
         place = f"published/{file_name(ctx.correlation_id)}"
         ctx.state.article = await ctx.step("publish", self._desk.write, place, text)
@@ -154,10 +171,10 @@ async def explain_failure(failed: ExtractionFailed, ctx: Context) -> AsyncIterat
     yield PersonNeeded(reason=f"the model's answer cannot be used: {failed.problem}")
 
 
-async def wait_for_approval(ready: DraftReady, ctx: Context) -> None:
-    """Leave the run until somebody approves: hours or weeks, it costs nothing."""
-    del ready
-    ctx.state.stage = DRAFT_READY
+async def check_approval(approved: Approved, ctx: Context) -> None:
+    """Say so where nothing waits for an approval: it came too early, or too late."""
+    if ctx.state.stage != DRAFT_READY:
+        ctx.drop(f"{approved.by} approved, but there is no draft to approve: {ctx.state.stage}")
 
 
 async def finish(published: Published, ctx: Context) -> None:
@@ -167,39 +184,12 @@ async def finish(published: Published, ctx: Context) -> None:
 
 async def on_error(event: WorkflowEvent, ctx: Context) -> AsyncIterator[PersonNeeded]:
     """Send what failed for good to a person; if even that fails, leave the dead letter."""
+    kind = event.data["event"]
+    if kind == Approved.__name__:
+        return  # nobody could read it; the draft waits for another
     ctx.state.stage, ctx.state.reason = NEEDS_PERSON, event.error
-    if event.data["event"] == PersonNeeded.__name__:
-        return
-    yield PersonNeeded(reason=f"{event.data['handler']}: {event.error}")
-
-
-def draft_text(state: State, titles: list[str]) -> str:
-    """Write a draft from what is known."""
-    inquiry, details = state.inquiry, state.details
-    if inquiry is None or details is None:
-        raise ValueError("there is nothing to write about")
-    late = "" if state.day == details.due else f" ({details.due} was asked for)"
-    lines = [
-        f"# {details.topic}",
-        "",
-        f"For {inquiry.sender} <{inquiry.address}>: {inquiry.subject}",
-        f"{details.words} words, ready on {state.day}{late}.",
-        *(f"See also: {title}" for title in titles),
-    ]
-    for each in inquiry.attachments:
-        lines.append(f"Attached: {each.name} ({each.kind}, {each.size} bytes)")
-        lines += [f"    {line}" for line in each.text.splitlines()]
-    if inquiry.in_reply_to:
-        lines.append(f"In reply to {inquiry.in_reply_to}")
-    return "\n".join(lines) + "\n"
-
-
-def file_name(message_id: str) -> str:
-    """Return a name for files about a message; senders choose ids such as ``../../x``."""
-    if re.fullmatch(r"[a-z0-9_][a-z0-9._@+-]{0,100}", message_id):
-        return f"{message_id}.md"
-    plain = re.sub(r"[^\w@-]+", "_", message_id, flags=re.ASCII)[:60]
-    return f"{plain}-{hashlib.sha256(message_id.encode()).hexdigest()[:8]}.md"
+    if kind != PersonNeeded.__name__:
+        yield PersonNeeded(reason=f"{event.data['handler']}: {event.error}")
 
 
 # --- commands -----------------------------------------------------------------------------
@@ -248,11 +238,13 @@ async def read_inbox(workflow: WorkflowManager, files: list[Path]) -> None:
 
 
 async def approve(workflow: WorkflowManager, options: argparse.Namespace) -> None:
-    """Send the approval; whoever runs the pipeline publishes."""
-    state = await find(workflow, options.id)
-    if state.draft is None or state.article is not None:
-        raise UsageError(f"{options.id} has no draft to approve: {state.stage}")
-    await send(workflow, options.id, Approved(by=options.by))
+    """Send approvals; whoever runs the pipeline publishes."""
+    for name in options.ids:
+        state = await find(workflow, name)
+        if state.stage != DRAFT_READY:
+            raise UsageError(f"{name} has no draft to approve: {state.stage}")
+        # With an id of its own an approval counts once, however often it is sent.
+        await send(workflow, name, Approved(by=options.by), f"approved by {options.by}")
 
 
 async def details(workflow: WorkflowManager, options: argparse.Namespace) -> None:
@@ -269,10 +261,12 @@ async def find(workflow: WorkflowManager, name: str) -> State:
     return state
 
 
-async def send(workflow: WorkflowManager, name: str, event: PipelineEvent) -> None:
+async def send(
+    workflow: WorkflowManager, name: str, event: PipelineEvent, event_id: str | None = None
+) -> None:
     """Send an event to a run and say what became of it."""
-    receipt = await workflow.run(name).send(event)
-    print(f"{type(event).__name__}: {receipt.status}; the pipeline goes on when it runs")
+    receipt = await workflow.run(name).send(event, id=event_id)
+    print(f"{name}: {type(event).__name__} {receipt.status}; it goes on when the pipeline runs")
 
 
 async def status(workflow: WorkflowManager, options: argparse.Namespace) -> None:
@@ -315,20 +309,23 @@ def read_options(words: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--output", type=Path, default=Path(), help="folder (default: this one)")
+    parser.add_argument("--output", type=Path, default=Path("desk"), help="default: ./desk")
     parser.add_argument("--json", action="store_true", help="print the runs as JSON")
     parser.set_defaults(command=COMMANDS.get(command or "", run))
+    parser.set_defaults(thinking=0.0, calendar_fails=0.0, remind_after=WEEK)
     if command is None:
-        parser.add_argument("folder", help="with .eml files; or: approve, details, status")
-        parser.add_argument("--serve", action="store_true", help="stay until Ctrl-C")
-        parser.add_argument("--calendar-fails", type=float, default=0.1, help="default 0.1")
+        add = parser.add_argument
+        add("folder", help="with .eml files; or: approve, details, status")
+        add("--serve", action="store_true", help="stay until Ctrl-C")
+        add("--thinking", type=float, help="seconds that the model takes at most (default: 0)")
+        add("--calendar-fails", type=float, default=0.1, help="how often, 0 to 1 (default: 0.1)")
+        add("--remind-after", type=float, help="seconds (default: a week)")
         return parser.parse_args(words)
-    parser.set_defaults(calendar_fails=0.0)
-    if command != "status":
-        parser.add_argument("id", type=mail.bare, help="the Message-ID")
     if command == "approve":
+        parser.add_argument("ids", type=mail.bare, nargs="+", metavar="ID", help="Message-IDs")
         parser.add_argument("--by", default=getpass.getuser(), help="who approves")
     if command == "details":
+        parser.add_argument("id", type=mail.bare, help="the Message-ID")
         parser.add_argument("json_text", metavar="JSON", help='{"topic":, "words":, "due":}')
     return parser.parse_args(words[1:])
 
@@ -336,8 +333,9 @@ def read_options(words: list[str]) -> argparse.Namespace:
 async def perform(options: argparse.Namespace) -> None:
     """Open everything, do what was asked for, close everything."""
     with Library() as library:
-        desk = Desk(options.output, options.calendar_fails)
-        workflow = Pipeline(desk, library).build()
+        desk = Desk(options.output, options.thinking, options.calendar_fails)
+        patience = timedelta(seconds=options.remind_after)
+        workflow = Pipeline(desk, library, patience).build()
         try:
             await options.command(workflow, options)
         finally:

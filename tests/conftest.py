@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from inbox import drafted, undisturbed  # noqa: F401 - fixtures
 
 from flowstore import WorkflowManager
 from flowstore.testing import VirtualClock

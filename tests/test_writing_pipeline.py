@@ -3,99 +3,27 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import random
-import shutil
-import signal
-import sqlite3
-import subprocess
-import sys
 
 import pytest
-from programs import EXAMPLES, ROOT, TIMEOUT, environment, run
+from inbox import (
+    INBOX,
+    LIGHTHOUSE,
+    PROGRAM,
+    REGATTA,
+    approve,
+    calls,
+    draft_all,
+    files,
+    flowstore,
+    pipeline,
+    rows_of,
+    serving,
+    until,
+)
+from programs import ROOT
 
-PROGRAM = "writing_pipeline.py"
-INBOX = EXAMPLES / "writing" / "inbox"
-LIGHTHOUSE = "lighthouse-1@harbour.example"
-REGATTA = "hurry@regatta.example"
 DETAILS = '{"topic": "our regatta", "words": 500, "due": "2026-12-22"}'
-
-# Runs the pipeline and kills it at its so-many-th call of a tool, before or after the call is
-# noted; either way the tool has done its work and the step is not recorded yet.
-KILLER = """
-import os, runpy, signal, sys
-program, when, wanted, *sys.argv[1:] = sys.argv[1:]
-sys.path.insert(0, os.path.dirname(program))
-from writing.tools import Desk
-note, calls = Desk._called, 0
-def noted(*arguments, **keywords):
-    global calls
-    calls += 1
-    if (calls, when) == (int(wanted), "before"):
-        os.kill(os.getpid(), signal.SIGKILL)
-    note(*arguments, **keywords)
-    if (calls, when) == (int(wanted), "after"):
-        os.kill(os.getpid(), signal.SIGKILL)
-Desk._called = noted
-runpy.run_path(program, run_name="__main__")
-"""
-
-
-def pipeline(folder, *words, program=PROGRAM, **variables):
-    return run(program, *words, cwd=folder, **variables)
-
-
-def rows_of(done):
-    assert done.returncode == 0, done.stderr
-    return {row["id"]: row for row in json.loads(done.stdout)}
-
-
-def draft_all(folder, *words, **options):
-    return rows_of(pipeline(folder, INBOX, "--json", *words, **options))
-
-
-def calls(folder):
-    path = folder / "calls.jsonl"
-    return list(map(json.loads, path.read_text().splitlines())) if path.exists() else []
-
-
-def files(folder):
-    paths = [
-        path for part in ("drafts", "people", "published") for path in folder.glob(f"{part}/*")
-    ]
-    return {str(path.relative_to(folder)): path.read_text(encoding="utf-8") for path in paths}
-
-
-def finished_steps(folder):
-    """Return the idempotency keys of the steps whose results are on the disk."""
-    query = """
-        SELECT correlation_id, position, handler, name, number
-        FROM step JOIN run ON run.id = step.run_id
-    """
-    store = folder / "flowstore.db"
-    if not store.exists():
-        return set()
-    with contextlib.closing(sqlite3.connect(store)) as connection:
-        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'step'").fetchone():
-            return set()
-        return {"/".join(map(str, row)) for row in connection.execute(query)}
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    """Return runs, files and keys of calls of a pipeline that nothing disturbed."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    rows = draft_all(folder)
-    return rows, files(folder), {call["key"] for call in calls(folder)}
-
-
-def agrees(folder, undisturbed):
-    rows, texts, keys = undisturbed
-    assert draft_all(folder) == rows
-    assert files(folder) == texts
-    assert {call["key"] for call in calls(folder)} == keys == finished_steps(folder)
-
 
 # --- what it does -------------------------------------------------------------------------
 
@@ -107,14 +35,15 @@ def test_a_dozen_mails_become_drafts_or_go_to_a_person(tmp_path):
     told = done.stderr.splitlines()
     assert "14-broken.eml: it has no sender" in told
     assert "12 new, 1 known already, 1 refused" in told
-    assert len(list(tmp_path.glob("drafts/*.md"))) == 10
-    assert len(list(tmp_path.glob("people/*.md"))) == 2
+    assert len(list(tmp_path.glob("desk/drafts/*.md"))) == 10
+    assert len(list(tmp_path.glob("desk/outbox/*.1.txt"))) == 10
+    assert len(list(tmp_path.glob("desk/people/*.md"))) == 2
     assert pipeline(tmp_path, "status").stdout == done.stdout
 
 
 def test_every_encoding_is_decoded(undisturbed):
     """G10."""
-    rows, texts, _ = undisturbed
+    rows, texts = undisturbed[0].rows, undisturbed[0].files
     mails = {name: row["inquiry"] for name, row in rows.items()}
     latin = mails["2026111708.werft@schiffe.example"]
     assert (latin["sender"], latin["subject"]) == (
@@ -139,7 +68,7 @@ def test_every_encoding_is_decoded(undisturbed):
 
 
 def test_attachments_and_replies_are_read(undisturbed):
-    rows, texts, _ = undisturbed
+    rows, texts = undisturbed[0].rows, undisturbed[0].files
     [table] = rows["pilots-csv@lotsen.example"]["inquiry"]["attachments"]
     assert (table["name"], table["kind"], table["size"]) == (
         "Schiffe für 2025.csv",
@@ -154,12 +83,11 @@ def test_attachments_and_replies_are_read(undisturbed):
     assert "Our readers" not in reply["text"]
 
 
-def test_the_calendar_fails_now_and_then_and_is_asked_again(tmp_path):
-    draft_all(tmp_path)
-    asked = [call for call in calls(tmp_path) if call["tool"] == "calendar"]
-    failed = [call["key"] for call in asked if call["fails"]]
+def test_the_calendar_fails_now_and_then_and_is_asked_again(undisturbed):
+    looked = [call for call in calls(undisturbed[0].folder) if call["tool"] == "calendar"]
+    failed = [call["key"] for call in looked if call["fails"]]
     assert failed
-    answered = [call["key"] for call in asked if not call["fails"]]
+    answered = [call["key"] for call in looked if not call["fails"]]
     assert len(answered) == len(set(answered)) == 10
     assert set(failed) <= set(answered)
 
@@ -169,159 +97,73 @@ def test_a_calendar_that_never_answers_goes_to_a_person_who_can_begin_anew(tmp_p
     rows = draft_all(tmp_path, "--calendar-fails", "1")
     assert {row["stage"] for row in rows.values()} == {"needs a person"}
     assert rows[LIGHTHOUSE]["reason"] == "Pipeline.check_calendar: the calendar does not answer"
-    asked = [call for call in calls(tmp_path) if call["key"].startswith(LIGHTHOUSE)]
-    assert [call.get("attempt") for call in asked] == [None, 1, 2, 3, 4, 5, 6, None]
+    made = [call for call in calls(tmp_path) if call["key"].startswith(LIGHTHOUSE)]
+    assert [call.get("attempt") for call in made] == [None, 1, 2, 3, 4, 5, 6, None]
     assert pipeline(tmp_path, "details", LIGHTHOUSE, DETAILS).returncode == 0
     assert draft_all(tmp_path)[LIGHTHOUSE]["stage"] == "draft ready"
 
 
-def test_what_the_model_gets_wrong_goes_to_a_person(tmp_path):
-    rows = draft_all(tmp_path)
+def test_what_the_model_gets_wrong_goes_to_a_person(drafted, undisturbed):
+    rows = undisturbed[0].rows
     needed = {name: row["reason"] for name, row in rows.items() if row["stage"] == "needs a person"}
     assert set(needed) == {REGATTA, "everything@sailing.example"}
     assert "answer cannot be used: due: " in needed[REGATTA]
     assert "answer cannot be used: JSON: Invalid JSON" in needed["everything@sailing.example"]
-    assert "we need them yesterday!" in files(tmp_path)[f"people/{REGATTA}.md"]
-    wrong = pipeline(tmp_path, "details", REGATTA, '{"topic": "our regatta", "words": 5}')
+    assert "we need them yesterday!" in files(drafted)[f"people/{REGATTA}.md"]
+    wrong = pipeline(drafted, "details", REGATTA, '{"topic": "our regatta", "words": 5}')
     assert (wrong.returncode, wrong.stderr.count("\n")) == (1, 1)
-    assert pipeline(tmp_path, "details", REGATTA, DETAILS).returncode == 0
-    row = draft_all(tmp_path)[REGATTA]
+    # Whoever approves has read the draft: an approval that comes before it is none (G6).
+    flowstore(drafted, "send", REGATTA, "Approved", '{"by": "alex"}')
+    assert pipeline(drafted, "details", REGATTA, DETAILS).returncode == 0
+    row = draft_all(drafted)[REGATTA]
     assert (row["stage"], row["day"], row["reason"]) == ("draft ready", "2026-12-22", None)
-
-
-# --- twice, and killed --------------------------------------------------------------------
-
-
-def test_run_twice_it_drafts_nothing_twice(tmp_path, undisturbed):
-    """G5."""
-    draft_all(tmp_path)
-    before = calls(tmp_path)
-    agrees(tmp_path, undisturbed)
-    assert calls(tmp_path) == before
-    assert sum(call["tool"] == "drafts" for call in before) == 10
-
-
-def test_the_comparison_notices_work_done_twice(tmp_path):
-    """The negative control: without the messages' ids, the model is asked again."""
-    shutil.copytree(EXAMPLES / "writing", tmp_path / "writing")
-    source = (EXAMPLES / PROGRAM).read_text(encoding="utf-8")
-    careless = source.replace("inquiry, id=letter.message_id)", "inquiry)")
-    assert careless != source
-    (tmp_path / "careless.py").write_text(careless, encoding="utf-8")
-    for _ in range(2):
-        draft_all(tmp_path, program=tmp_path / "careless.py")
-    assert sum(call["tool"] == "model" for call in calls(tmp_path)) > 12
-
-
-def kill_at_call(folder, when, number):
-    words = [sys.executable, "-c", KILLER, EXAMPLES / PROGRAM, when, number, INBOX]
-    return subprocess.run(
-        list(map(str, words)),
-        cwd=folder,
-        env=environment(),
-        capture_output=True,
-        timeout=TIMEOUT,
-        check=False,
-    ).returncode
-
-
-def kill_at_line(folder, lines, delay):
-    """Kill the process some time after its so-many-th line of progress."""
-    with subprocess.Popen(
-        [sys.executable, str(EXAMPLES / PROGRAM), str(INBOX)],
-        cwd=folder,
-        env=environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        for _ in range(lines):
-            assert process.stderr.readline(), "it ended before it could be killed"
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(delay)
-        process.send_signal(signal.SIGKILL)
-        process.wait(TIMEOUT)
-        return process.returncode
-
-
-def check_after_kills(folder, kills, undisturbed):
-    """Kill and look: what was finished before a kill is never called after it."""
-    for kill in kills:
-        finished, before = finished_steps(folder), len(calls(folder))
-        assert kill() == -signal.SIGKILL
-        assert not finished & {call["key"] for call in calls(folder)[before:]}
-    finished, before = finished_steps(folder), len(calls(folder))
-    agrees(folder, undisturbed)
-    assert not finished & {call["key"] for call in calls(folder)[before:]}
-
-
-@pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("number", [1, 9, 20, 33])
-def test_killed_in_a_call_it_goes_on(tmp_path, undisturbed, when, number):
-    """G1, G3, G9: the tool did its work, and the step was not recorded."""
-    check_after_kills(tmp_path, [lambda: kill_at_call(tmp_path, when, number)], undisturbed)
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_killed_again_and_again_it_loses_and_repeats_nothing(tmp_path, undisturbed, seed):
-    """G1, G3, G5, G9."""
-    chance = random.Random(seed)
-    places = [(chance.randint(1, 20), chance.random() / 100) for _ in range(2)]
-    kills = [lambda place=place: kill_at_line(tmp_path, *place) for place in places]
-    check_after_kills(tmp_path, kills, undisturbed)
+    drops = json.loads(flowstore(drafted, "drops", "--json"))
+    assert [drop["reason"] for drop in drops if drop["name"] == "Approved"] == ["stale"]
+    approve(drafted, REGATTA)
+    assert draft_all(drafted)[REGATTA]["stage"] == "published"
 
 
 # --- approval -----------------------------------------------------------------------------
 
 
-def test_an_approval_from_another_process_is_published_once(tmp_path):
-    draft_all(tmp_path)
-    done = pipeline(tmp_path, "approve", f"<{LIGHTHOUSE}>", "--by", "alex")
+def test_an_approval_from_another_process_is_published_once(drafted):
+    """G5, G6."""
+    done = pipeline(drafted, "approve", f"<{LIGHTHOUSE}>", "--by", "alex")
     assert (done.returncode, done.stderr) == (0, "")
-    assert "published" not in {path.parent.name for path in tmp_path.glob("*/*")}
-    # Twice before anyone looked: the second finds it published.
-    pipeline(tmp_path, "approve", LIGHTHOUSE, "--by", "sam")
-    row = draft_all(tmp_path)[LIGHTHOUSE]
+    assert "published" not in {path.parent.name for path in drafted.glob("desk/*/*")}
+    # Before anyone looked, alex again, and somebody else.
+    assert "duplicate" in pipeline(drafted, "approve", LIGHTHOUSE, "--by", "alex").stdout
+    assert "accepted" in pipeline(drafted, "approve", LIGHTHOUSE, "--by", "sam").stdout
+    row = draft_all(drafted)[LIGHTHOUSE]
     assert (row["stage"], row["article"]) == ("published", f"published/{LIGHTHOUSE}.md")
-    assert files(tmp_path)[row["article"]].endswith("\nApproved by alex.\n")
-    before = calls(tmp_path)
+    assert files(drafted)[row["article"]].endswith("\nApproved by alex.\n")
+    drops = json.loads(flowstore(drafted, "drops", "--json"))
+    assert [drop["detail"] for drop in drops if drop["event_id"] == "approved by sam"] == [
+        "sam approved, but there is no draft to approve: published"
+    ]
+    before = calls(drafted)
     assert sum(call["tool"] == "published" for call in before) == 1
-    late = pipeline(tmp_path, "approve", LIGHTHOUSE)
+    late = pipeline(drafted, "approve", LIGHTHOUSE)
     assert (late.returncode, late.stdout) == (1, "")
     assert late.stderr == f"error: {LIGHTHOUSE} has no draft to approve: published\n"
-    draft_all(tmp_path)
-    assert calls(tmp_path) == before
+    draft_all(drafted)
+    assert calls(drafted) == before
 
 
-def test_while_it_serves_it_publishes_what_the_command_line_approves(tmp_path):
-    with subprocess.Popen(
-        [sys.executable, str(EXAMPLES / PROGRAM), str(INBOX), "--serve"],
-        cwd=tmp_path,
-        env=environment(),
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        try:
-            while "serving" not in (line := process.stderr.readline()):
-                assert line, "it ended"
-            words = ("-m", "flowstore.cli", "send", LIGHTHOUSE, "Approved", '{"by": "alex"}')
-            subprocess.run(
-                [sys.executable, *words],
-                cwd=tmp_path,
-                env=environment(),
-                stdout=subprocess.DEVNULL,
-                timeout=TIMEOUT,
-                check=True,
-            )
-            while f"{LIGHTHOUSE}: Published" not in (line := process.stderr.readline()):
-                assert line, "it ended"
-            process.send_signal(signal.SIGINT)
-            _, told = process.communicate(timeout=TIMEOUT)
-        finally:
-            process.kill()
-    assert (process.returncode, told) == (130, "interrupted; run it again to go on\n")
-    assert f"published/{LIGHTHOUSE}.md" in files(tmp_path)
-    assert draft_all(tmp_path)[LIGHTHOUSE]["stage"] == "published"
+def test_while_it_serves_it_reminds_and_publishes_what_others_approve(tmp_path):
+    with serving(tmp_path, "--remind-after", "0.2") as process:
+        until(process, f"{LIGHTHOUSE}: reminding the editor")
+        until(process, f"{LIGHTHOUSE}: reminding the editor")
+        flowstore(tmp_path, "send", LIGHTHOUSE, "Approved", '{"by": "alex"}')
+        until(process, f"{LIGHTHOUSE}: Published")
+    texts = files(tmp_path)
+    assert texts[f"published/{LIGHTHOUSE}.md"].endswith("\nApproved by alex.\n")
+    mails = [text for name, text in sorted(texts.items()) if f"outbox/{LIGHTHOUSE}." in name]
+    please = f"Please read drafts/{LIGHTHOUSE}.md and approve it.\n"
+    assert mails[:2] == [please, f"Reminder 1: {please}"]
+    assert len(mails) >= 3
+    made = [call["key"] for call in calls(tmp_path) if call["tool"] != "calendar"]
+    assert len(made) == len(set(made))
 
 
 # --- odd mail and odd use -----------------------------------------------------------------
@@ -359,8 +201,11 @@ def test_odd_messages_are_known_by_safe_names_or_refused(tmp_path):
         "9-silent.eml: it has no text",
     ]
     drafts = {path.resolve() for path in tmp_path.rglob("*.md")}
-    assert {path.parent for path in drafts} == {tmp_path.resolve() / "drafts"}
+    assert {path.parent for path in drafts} == {tmp_path.resolve() / "desk" / "drafts"}
     assert len(drafts) == 6
+    mails = {path.resolve() for path in tmp_path.rglob("*.txt")}
+    assert {path.parent for path in mails} == {tmp_path.resolve() / "desk" / "outbox"}
+    assert len(mails) == 6
 
 
 def test_it_stores_where_the_environment_says(tmp_path):

@@ -35,17 +35,19 @@ class Desk:
     """Everything that is outside the run.
 
     Args:
-        folder: where drafts, published articles and notes for people go.
+        folder: where drafts, published articles and mails to the editor go.
+        thinking: how long the model takes at most, in seconds.
         calendar_fails: the part of the calendar's calls that fail, 0 to 1.
     """
 
-    def __init__(self, folder: Path, calendar_fails: float) -> None:
+    def __init__(self, folder: Path, thinking: float, calendar_fails: float) -> None:
         self._folder = folder
+        self._thinking = thinking
         self._calendar_fails = calendar_fails
 
     async def ask_model(self, text: str, *, idempotency_key: str) -> str:
         """Answer like a language model: usually JSON with what the mail asks for."""
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(self._thinking * _part(idempotency_key))
         words = re.search(r"(\d[\d.,]*) (?:words|Wörter)", text)
         topic = re.search(r"\b(?:about|über)\s+(.+?)(?=[,.?!]|\s+by\s|$)", text, re.DOTALL)
         answer = {
@@ -59,14 +61,21 @@ class Desk:
     def first_free_day(self, day: date, attempt: int, *, idempotency_key: str) -> date:
         """Return the first working day from this on that is not booked."""
         # Which calls fail follows from key and attempt, so that every execution shows the same.
-        seed = hashlib.sha256(f"2/{idempotency_key}#{attempt}".encode()).digest()
-        fails = int.from_bytes(seed[:4]) < self._calendar_fails * 2**32
+        fails = _part(f"2/{idempotency_key}#{attempt}") < self._calendar_fails
         self._called("calendar", idempotency_key, attempt=attempt, fails=fails)
         if fails:
             raise CalendarDownError("the calendar does not answer")
         while day in BOOKED or day.weekday() >= SATURDAY:
             day += timedelta(days=1)
         return day
+
+    def mail_editor(self, draft: str, number: int, *, idempotency_key: str) -> str:
+        """Ask the editor for an approval, or remind them."""
+        place = f"outbox/{Path(draft).stem}.{number}.txt"
+        text = f"Please read {draft} and approve it.\n"
+        if number > 1:
+            text = f"Reminder {number - 1}: {text}"
+        return self.write(place, text, idempotency_key=idempotency_key)
 
     def write(self, place: str, text: str, *, idempotency_key: str) -> str:
         """Write a file as a whole or not at all; return where it is."""
@@ -87,6 +96,11 @@ class Desk:
         line = json.dumps({"tool": tool, "key": key, **more}) + "\n"
         with (self._folder / "calls.jsonl").open("ab", buffering=0) as calls:
             calls.write(line.encode())  # at once: SIGKILL leaves no half line
+
+
+def _part(text: str) -> float:
+    """Return a number from 0 to 1 that is the same for the same text."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4]) / 2**32
 
 
 def _day(text: str) -> str:

@@ -1,0 +1,104 @@
+"""The writing pipeline, killed and run again (G1, G3, G5, G8, G9)."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import sqlite3
+
+import pytest
+from inbox import (
+    INBOX,
+    LIGHTHOUSE,
+    PROGRAM,
+    approve,
+    asked,
+    calls,
+    check_outcome,
+    check_repeats,
+    draft_all,
+    kill_at_call,
+    kill_at_line,
+    kill_at_random,
+    serving,
+)
+from programs import EXAMPLES
+
+
+def test_run_twice_it_drafts_nothing_twice(drafted, undisturbed):
+    """G5."""
+    before = calls(drafted)
+    check_outcome(drafted, undisturbed[0])
+    assert calls(drafted) == before
+    assert sum(call["tool"] == "drafts" for call in before) == 10
+
+
+@pytest.mark.parametrize(
+    ("when", "number"), [("before", 1), ("after", 9), ("before", 20), ("after", 33), ("after", 44)]
+)
+def test_killed_in_a_call_it_goes_on(tmp_path, undisturbed, when, number):
+    """G1, G3, G9: the tool did its work, and the step was not recorded."""
+    kill_at_call(tmp_path, when, number)
+    check_outcome(tmp_path, undisturbed[0])
+
+
+def test_killed_again_and_again_it_loses_and_repeats_nothing(tmp_path, undisturbed):
+    """G1, G3, G5, G9: while it drafts, while all is approved, while it publishes."""
+    first, second = undisturbed
+    assert kill_at_random(tmp_path, 1, 9, INBOX, "--thinking", 0.2) >= 6
+    check_outcome(tmp_path, first)
+    names = asked(first.rows)
+    assert kill_at_line(tmp_path, 4, 0, "approve", *names, "--by", "alex")
+    approve(tmp_path, *names)
+    assert kill_at_random(tmp_path, 2, 6, INBOX) >= 3
+    check_outcome(tmp_path, second)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_killed_while_it_publishes_it_publishes_once(drafted, undisturbed, when):
+    """G3: a handler that waited goes on, and is killed between its file and the record of it."""
+    approve(drafted, *asked(undisturbed[0].rows))
+    check_repeats(drafted, lambda: kill_at_call(drafted, when, 4))
+    check_outcome(drafted, undisturbed[1])
+
+
+def test_two_processes_publish_each_article_once(drafted, undisturbed):
+    """G8."""
+    with serving(drafted), serving(drafted):
+        approve(drafted, *asked(undisturbed[0].rows))
+    check_outcome(drafted, undisturbed[1])
+    made = [call["key"] for call in calls(drafted) if call["tool"] != "calendar"]
+    assert len(made) == len(set(made))
+
+
+# --- negative controls of the checks above ------------------------------------------------
+
+
+def test_a_draft_that_is_gone_is_noticed(drafted, undisturbed):
+    (drafted / "desk" / "drafts" / f"{LIGHTHOUSE}.md").unlink()
+    with pytest.raises(AssertionError, match="was lost"):
+        check_outcome(drafted, undisturbed[0])
+
+
+def test_a_store_that_forgets_steps_is_noticed(drafted):
+    approve(drafted, LIGHTHOUSE)
+
+    def forget_and_go_on():
+        with contextlib.closing(sqlite3.connect(drafted / "flowstore.db")) as connection:
+            connection.execute("DELETE FROM step")
+            connection.commit()
+        draft_all(drafted)
+
+    with pytest.raises(AssertionError, match=r"done again: .*/mail editor/1"):
+        check_repeats(drafted, forget_and_go_on)
+
+
+def test_a_pipeline_without_the_messages_ids_is_noticed(tmp_path, undisturbed):
+    shutil.copytree(EXAMPLES / "writing", tmp_path / "writing")
+    source = (EXAMPLES / PROGRAM).read_text(encoding="utf-8")
+    careless = source.replace("inquiry, id=letter.message_id)", "inquiry)")
+    assert careless != source
+    (tmp_path / "careless.py").write_text(careless, encoding="utf-8")
+    draft_all(tmp_path, program=tmp_path / "careless.py")
+    with pytest.raises(AssertionError, match="there twice"):
+        check_outcome(tmp_path, undisturbed[0])
