@@ -42,7 +42,9 @@ __all__ = [
 _JSON_TYPES: Final = (Any, object, str, int, float, bool, list, dict, type(None), None)
 
 
-_ENGINE_ID: Final = re.compile(r"\d+/.+/", re.DOTALL)
+_ENGINE_ID: Final = re.compile(
+    r"\d+/.+/|cron/.+/\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\Z", re.DOTALL
+)
 
 
 class Encoded(NamedTuple):
@@ -349,7 +351,7 @@ class Codec:
 
 
 def refuse_engine_id(text: str) -> None:
-    """Refuse the id of a new event that could be taken for an emitted event's.
+    """Refuse the id of a new event that could be taken for an emitted event's, or a cron's.
 
     Raises:
         InvalidValueError: it has that shape.
@@ -357,7 +359,7 @@ def refuse_engine_id(text: str) -> None:
     if _ENGINE_ID.match(text):
         problem = (
             f"{text!r} has the shape of the ids that emitted events get "
-            "(position/handler/number); put something before it"
+            "(position/handler/number, cron/name/time); put something before it"
         )
         raise InvalidValueError("id", problem)
 

@@ -90,6 +90,7 @@ class WorkflowManager(Registering):
             concurrency=concurrency,
             hooks=self.hooks,
             grace=grace,
+            crons=self._crons,
         )
 
     def __repr__(self) -> str:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Self
 
+from flowstore.errors import ConfigurationError
+from flowstore.events import WorkflowEvent
+from flowstore.schedule import ID_LENGTH, Cron, Crons, Schedule, check_missed
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from flowstore.codec import Codec
     from flowstore.routing import Outcome, Retry, Routes
+    from flowstore.schedule import Missed
 
 
 class Registering:
@@ -17,6 +22,7 @@ class Registering:
     def __init__(self, codec: Codec, routes: Routes) -> None:
         self._codec = codec
         self._routes = routes
+        self._crons = Crons()
 
     def register(
         self,
@@ -74,6 +80,80 @@ class Registering:
             return handler
 
         return decorate
+
+    def cron(
+        self,
+        expression: str,
+        event: object,
+        *,
+        timezone: str = "UTC",
+        name: str | None = None,
+        correlation_id: str | None = None,
+        missed: Missed = "last",
+    ) -> Self:
+        """Have an event sent again and again, at the times of a cron expression.
+
+        It fires while someone serves the workflow (``async with workflow:``). However many
+        processes do, each moment fires once: its event's id is ``cron/<name>/<moment in UTC>``.
+        What the name has fired is kept in the store; a cron begins when its name is first
+        served, and a moment before the last that has fired never fires again, whatever the
+        clock says. Declare crons before the workflow is served.
+
+        The times are those of Debian's cron. With a ``*`` at the beginning of the minute or the
+        hour, it fires whenever the clock on the wall fits: not at all in the hour that summer
+        time leaves out, and in both of the hours that come twice when it ends. All others fire
+        once on each day that fits: what falls into the hour that is left out fires at its end,
+        and what falls into the hour that comes twice fires in the first.
+
+        Args:
+            expression: minute, hour, day of the month, month, day of the week, as in
+                ``"0 9 * * 1-5"``. Names (``mon``, ``jan``), ranges, lists and steps are known, and
+                ``L`` for the last day of the month, ``5L`` for its last Friday, ``5#2`` for its
+                second, ``LW`` for the last weekday.
+            event: a `WorkflowEvent` without id and run, or a Pydantic model or dataclass.
+            timezone: an IANA name, such as ``Europe/Berlin``.
+            name: what it is called in the store; the event's name and the expression if None.
+                Two workflows in one store need different ones, unless each names its run.
+            correlation_id: the run that gets all of its events; None for a new one each time,
+                whose id is that of the event.
+            missed: what becomes of moments that are over by more than a minute when someone is
+                there to fire them: nothing served the workflow, the machine slept, the clock
+                was set ahead. ``"last"``: only the last of them fires, and only if no other is
+                due by then. ``"all"``: all fire in order, but no more than the last 1,000.
+                ``"skip"``: none does.
+
+        Returns:
+            this manager, so that calls can be chained.
+
+        Raises:
+            ConfigurationError: the expression, the timezone or another option makes no sense,
+                there is a cron of this name, or the workflow is being served.
+            EventTypeError, InvalidValueError: as for `flowstore.WorkflowManager.send`.
+        """
+        codec, limits = self._codec, self._codec.limits
+        schedule = Schedule(expression, timezone)
+        encoded = codec.encode(event)
+        if isinstance(event, WorkflowEvent) and not (event.id is None is event.correlation_id):
+            raise ConfigurationError(
+                "cron: its events get their ids when they fire; leave id out of the event, and "
+                "give correlation_id= to cron itself"
+            )
+        if name is None:
+            name = f"{encoded.name} {schedule.expression}"
+        codec.check_text(name, "name", limits.id_length - ID_LENGTH)
+        if correlation_id is not None:
+            codec.check_text(correlation_id, "correlation_id", limits.id_length)
+        check_missed(missed)
+        self._crons.add(
+            Cron(
+                name=name,
+                schedule=schedule,
+                event=encoded,
+                correlation_id=correlation_id,
+                missed=missed,
+            )
+        )
+        return self
 
     def upcaster(
         self, event: str | type, version: int

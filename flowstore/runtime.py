@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from flowstore.hooks import Hooks
     from flowstore.kind import StateKind
     from flowstore.routing import Routes
+    from flowstore.schedule import Crons
     from flowstore.store.base import Reader, RunRecord, Store
     from flowstore.store.url import StoreUrl
 
@@ -43,6 +44,7 @@ class Runtime:
         concurrency: int,
         hooks: Hooks,
         grace: float,
+        crons: Crons,
     ) -> None:
         self.name = name
         self.url = url
@@ -54,6 +56,7 @@ class Runtime:
         self._concurrency = concurrency
         self._hooks = hooks
         self._grace = grace
+        self._crons = crons
         self._store: Store | None = None
         self._engine: Engine | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -102,6 +105,7 @@ class Runtime:
             resources=self._resources,
             concurrency=self._concurrency,
             hooks=self._hooks,
+            crons=self._crons,
         )
         return self._engine
 

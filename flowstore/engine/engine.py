@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from flowstore.engine.active import ActiveRun
 from flowstore.engine.attendance import Attendance
 from flowstore.engine.claims import Claims
+from flowstore.engine.cron import CronTimers
 from flowstore.engine.decide import (
     announce,
     give_back,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from flowstore.hooks import Hooks
     from flowstore.kind import StateKind
     from flowstore.routing import Routes
+    from flowstore.schedule import Crons
     from flowstore.store.base import (
         Append,
         Appended,
@@ -78,6 +80,7 @@ class Engine:
         resources: Mapping[str, Any],
         concurrency: int,
         hooks: Hooks,
+        crons: Crons,
     ) -> None:
         self.workflow = workflow
         self.store = store
@@ -87,6 +90,7 @@ class Engine:
         self.resources = resources
         self.concurrency = concurrency
         self.hooks = hooks
+        self.crons = crons
         self.loop = asyncio.get_running_loop()
         self.states = StateCache()
         self.active: dict[str, ActiveRun] = {}
@@ -96,6 +100,7 @@ class Engine:
         self._watchers = Watchers()
         self._claims = Claims(self)
         self._timers = Timers(self)
+        self._cron_timers = CronTimers(self)
         self.attendance = Attendance(self, self._watchers, self._claims)
 
     # --- starting and stopping -----------------------------------------------------------
@@ -115,6 +120,7 @@ class Engine:
         await self.store.become_worker()
         self._claims.serve()
         self._timers.serve()
+        self._cron_timers.serve()
 
     async def stop(self, grace: float) -> None:
         """Let every run finish the event at hand, then give the runs back, for good.
@@ -124,6 +130,7 @@ class Engine:
         """
         self._claims.stop()
         self._timers.stop()
+        self._cron_timers.stop()
         tasks = [run.task for run in self.active.values() if run.task is not None]
         if tasks:
             _, late = await asyncio.wait(tasks, timeout=grace)

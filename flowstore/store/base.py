@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from flowstore.store.operations import (
     AddChunks,
     Append,
+    BeginCron,
     BeginStream,
     Claim,
     Close,
@@ -102,6 +103,7 @@ __all__ = [
     "AddChunks",
     "Append",
     "Appended",
+    "BeginCron",
     "BeginStream",
     "ChunkRow",
     "Claim",

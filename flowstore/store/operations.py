@@ -204,18 +204,27 @@ class Fire:
 
 
 @dataclass(slots=True)
+class BeginCron:
+    """Read the moment of the last firing that is recorded; the first look ever records ``now``."""
+
+    workflow: str
+    name: str
+    now: int
+
+
+@dataclass(slots=True)
 class FireCron:
     """Append an event at its time, unless someone has for this or a later time.
 
     Args:
         at: the time that the firing stands for, in microseconds since 1970.
-        append: the event, with an id made of the name and the time; None only records ``at``.
+        append: the event, with an id made of the name and the time.
     """
 
     workflow: str
     name: str
     at: int
-    append: Append | None
+    append: Append
 
 
 @dataclass(slots=True)
@@ -324,6 +333,7 @@ Operation = (
     | Release
     | Survey
     | Fire
+    | BeginCron
     | FireCron
     | EndTask
     | RetryTask

@@ -201,6 +201,7 @@ class Session:
             base.Survey: self._claims.survey,
             base.Release: self._release,
             base.Fire: waiting.fire,
+            base.BeginCron: waiting.begin_cron,
             base.FireCron: waiting.fire_cron,
             base.EndTask: waiting.end_task,
             base.RetryTask: waiting.retry_task,

@@ -16,6 +16,7 @@ from flowstore.store.same import is_same
 if TYPE_CHECKING:
     from flowstore.store.base import (
         AddChunks,
+        BeginCron,
         BeginStream,
         EndTask,
         Fire,
@@ -114,13 +115,28 @@ class Waiting:
         self._end(run, task, now)
         return True
 
+    def begin_cron(self, operation: BeginCron) -> int:
+        """Return when a cron fired last; one that no one knows yet begins now."""
+        last = self._rows.last_cron(operation.workflow, operation.name)
+        if last is None:
+            last = operation.now
+            self._rows.set_cron(operation.workflow, operation.name, last)
+        return last
+
     def fire_cron(self, operation: FireCron) -> Appended | None:
         """Append the event of a time that recurs, once; None if someone has."""
         last = self._rows.last_cron(operation.workflow, operation.name)
         if last is not None and operation.at <= last:
             return None
+        append = operation.append
+        run = self._lookup.run(append.correlation_id)
+        original = None if run is None else self._lookup.event(run.id, append.event.id)
+        if run is not None and original is not None:
+            appended = self._ledger.refuse_repeat(run, append, original)
+        else:
+            appended = self._ledger.append(append)  # one that is refused has not fired
         self._rows.set_cron(operation.workflow, operation.name, operation.at)
-        return None if operation.append is None else self._ledger.append(operation.append)
+        return appended
 
     # --- tasks ---------------------------------------------------------------------------------
 

@@ -1,0 +1,368 @@
+"""Crons: moments that recur, each fired once, whatever clocks, processes and summer time do."""
+
+# ruff: noqa: ARG001, ARG005 - handlers have the parameters that users would write
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+from watching import drops, names, query
+
+from flowstore import WorkflowEvent
+from flowstore.clock import to_datetime, to_microseconds
+from flowstore.errors import ConfigurationError, EventTypeError, InvalidValueError
+from flowstore.schedule import Schedule
+from flowstore.testing import VirtualClock
+
+MINUTE, HOUR, DAY = 60.0, 3600.0, 86_400.0
+TICK = WorkflowEvent("tick", {"a": 1})
+
+
+@dataclass
+class Tick:
+    text: str
+
+
+def served(make, clock, expression="0 9 * * *", **options):
+    """Make a manager with one cron, whose firings go to the run ``r``."""
+    workflow = make(clock=clock)
+    options = {"name": "n", "correlation_id": "r", **options}
+    workflow.cron(expression, TICK, **options)
+    workflow.on("tick")(lambda event: None)
+    return workflow
+
+
+async def settled(workflow):
+    """Return when what is due has been fired and handled."""
+    # One firing leads to the next: two events go through the writer behind each.
+    count = -1
+    while (found := len(query_ticks(workflow))) != count:
+        count = found
+        for _ in range(3):
+            await workflow.send(WorkflowEvent("flush"), correlation_id="flush")
+    await workflow.run("flush").wait()
+
+
+async def later(workflow, clock, seconds, step=DAY):
+    """Let time pass, in steps, and return the moments that have been fired."""
+    await settled(workflow)
+    for _ in range(round(seconds / step)):
+        await clock.advance(step)
+        await settled(workflow)
+    return moments(workflow)
+
+
+def query_ticks(workflow):
+    path = workflow._runtime.url.path
+    if not path.exists():
+        return []
+    return query(path, "SELECT id FROM event WHERE name = 'tick' ORDER BY seq")
+
+
+def moments(workflow):
+    return [event_id.removeprefix("cron/n/") for (event_id,) in query_ticks(workflow)]
+
+
+# --- moments -----------------------------------------------------------------------------
+
+
+def first(expression, timezone, start, count):
+    """Return the first moments after a time of that zone, in UTC."""
+    schedule, found = Schedule(expression, timezone), []
+    at = to_microseconds(start.replace(tzinfo=ZoneInfo(timezone)))
+    for _ in range(count):
+        at = schedule.after(at)
+        found.append(f"{to_datetime(at):%m-%d %H:%M}")
+    return found
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        ("30 2 * * *", ["03-31 01:00", "04-01 00:30"]),  # at the end of the gap
+        ("0,30 2 * * *", ["03-31 01:00", "04-01 00:00"]),  # both fall into it: once
+        ("30 1,2,3 * * *", ["03-31 00:30", "03-31 01:00", "03-31 01:30", "03-31 23:30"]),
+        ("*/30 2 * * *", ["04-01 00:00", "04-01 00:30"]),  # there is no such hour
+        ("30 * * * *", ["03-30 23:30", "03-31 00:30", "03-31 01:30"]),  # each hour that there is
+    ],
+)
+def test_the_hour_that_is_left_out_in_berlin(expression, expected):
+    assert first(expression, "Europe/Berlin", datetime(2030, 3, 31), len(expected)) == expected  # noqa: DTZ001
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        ("30 2 * * *", ["10-27 00:30", "10-28 01:30"]),  # the first of the two
+        ("*/30 2 * * *", ["10-27 00:00", "10-27 00:30", "10-27 01:00", "10-27 01:30"]),
+        ("30 * * * *", ["10-26 22:30", "10-26 23:30", "10-27 00:30", "10-27 01:30"]),
+        ("0 3 * * *", ["10-27 02:00", "10-28 02:00"]),
+    ],
+)
+def test_the_hour_that_comes_twice_in_berlin(expression, expected):
+    assert first(expression, "Europe/Berlin", datetime(2030, 10, 27), len(expected)) == expected  # noqa: DTZ001
+
+
+def test_summer_time_in_new_york():
+    spring, autumn = datetime(2030, 3, 10), datetime(2030, 11, 3)  # noqa: DTZ001
+    zone = "America/New_York"
+    assert first("30 2 * * *", zone, spring, 2) == ["03-10 07:00", "03-11 06:30"]
+    assert first("30 1 * * *", zone, autumn, 2) == ["11-03 05:30", "11-04 06:30"]
+    assert first("0 9 * * mon-fri", zone, spring, 2) == ["03-11 13:00", "03-12 13:00"]
+    assert first("0 9 * * 1-5", zone, autumn, 1) == ["11-04 14:00"]
+    assert first("*/20 1 * * *", zone, autumn, 6)[3:] == [
+        "11-03 06:00",
+        "11-03 06:20",
+        "11-03 06:40",
+    ]
+
+
+@pytest.mark.parametrize(
+    "zone", ["UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe"]
+)
+def test_moments_are_the_same_from_wherever_one_looks(zone):
+    """Walking over both changes of the year, and asking from any moment on the way."""
+    chance = random.Random(5)
+    start, end = (to_microseconds(datetime(2030, month, 1, tzinfo=UTC)) for month in (3, 5))
+    for expression in ("30 2 * * *", "*/20 1-3 * * *", "15 * * * *", "0,30 1,2,3 * * *"):
+        schedule, walked, at = Schedule(expression, zone), [], start
+        for month in (3, 10):
+            at = to_microseconds(datetime(2030, month, 1, tzinfo=UTC))
+            end = to_microseconds(datetime(2030, month + 1, 15, tzinfo=UTC))
+            begin, walked = at, []
+            while (at := schedule.after(at)) <= end:
+                walked.append(at)
+            assert walked == sorted(set(walked))
+            for _ in range(300):
+                asked = chance.randint(begin, walked[-2])
+                assert schedule.after(asked) == next(each for each in walked if each > asked)
+            assert schedule.last(begin, end, 7) == walked[-7:]
+            assert schedule.last(begin, end, 10_000) == walked
+
+
+@pytest.mark.parametrize(
+    "expression",
+    ["", "* * * *", "* * * * * *", "60 * * * *", "* 24 * * *", "0 0 30 2 *", "* * */20 * 1L",
+     "soon", "* * * * 1#2/2", "9" * 4400 + " * * * *", "*" * 300, None, 5, "\ud800 * * * *"],
+)  # fmt: skip
+def test_an_expression_that_makes_no_sense_is_refused(make, expression):
+    with pytest.raises(ConfigurationError, match="cron"):
+        make().cron(expression, TICK)
+
+
+@pytest.mark.parametrize(
+    "timezone", ["Mars/Base", "", "Europe", "/etc/passwd", "../x", "a\0b", None]
+)
+def test_a_timezone_that_there_is_not_is_refused(make, timezone):
+    with pytest.raises(ConfigurationError, match="timezone"):
+        make().cron("0 9 * * *", TICK, timezone=timezone)
+
+
+async def test_what_is_wrong_is_refused_when_it_is_declared(make):
+    """G10."""
+    workflow = make()
+    with pytest.raises(InvalidValueError, match=r"data\.x"):
+        workflow.cron("0 9 * * *", WorkflowEvent("tick", {"x": {1}}))
+    with pytest.raises(EventTypeError):
+        workflow.cron("0 9 * * *", "tick")
+    with pytest.raises(ConfigurationError, match="correlation_id="):
+        workflow.cron("0 9 * * *", WorkflowEvent("tick", id="mine"))
+    with pytest.raises(ConfigurationError, match="missed"):
+        workflow.cron("0 9 * * *", TICK, missed="some")
+    with pytest.raises(InvalidValueError):
+        workflow.cron("0 9 * * *", TICK, name="")
+    with pytest.raises(InvalidValueError):
+        workflow.cron("0 9 * * *", TICK, correlation_id="x" * 256)
+    with pytest.raises(InvalidValueError):
+        workflow.cron("0 9 * * *", TICK, name="x" * 230)
+    assert workflow.cron("0 9 * * *", TICK) is workflow
+    with pytest.raises(ConfigurationError, match="two crons"):
+        workflow.cron("0  9 * * *", TICK)
+    workflow.cron("0 9 * * *", Tick("x"), name="x" * 229)
+    async with workflow:
+        with pytest.raises(ConfigurationError, match="served"):
+            workflow.cron("0 10 * * *", TICK)
+    workflow.cron("0 10 * * *", TICK)
+
+
+# --- firing ------------------------------------------------------------------------------
+
+
+async def test_each_firing_is_a_run_of_its_own_if_none_is_named(make, clock):
+    workflow = make(clock=clock)
+    workflow.cron("0 9 * * *", Tick("tea"), timezone="Europe/Berlin")
+    got = []
+    workflow.register(Tick, got.append)
+    async with workflow:
+        await later(workflow, clock, DAY, HOUR)
+        await workflow.run("cron/Tick 0 9 * * */2030-01-01T08:00:00Z").wait()
+    assert got == [Tick("tea")]
+    record, _ = await workflow.runs()
+    assert record.correlation_id == "cron/Tick 0 9 * * */2030-01-01T08:00:00Z"
+    (event,) = [each async for each in workflow.run(record.correlation_id).events()]
+    assert (event.id, event.data) == (record.correlation_id, {"text": "tea"})
+    assert event.created_at == datetime(2030, 1, 1, 8, tzinfo=UTC)
+
+
+async def test_all_firings_go_to_the_run_that_is_named(make, clock):
+    workflow = served(make, clock)
+    async with workflow:
+        found = await later(workflow, clock, 3 * DAY)
+    assert found == [f"2030-01-0{day}T09:00:00Z" for day in (1, 2, 3)]
+    assert await names(workflow.run("r").events()) == ["tick"] * 3
+
+
+async def test_no_one_else_can_use_its_ids(make, workflow):
+    """G5: else someone could keep a moment from firing."""
+    for event_id in ("cron/n/2030-01-01T09:00:00Z", "cron/a/b/2030-01-01T09:00:00Z"):
+        with pytest.raises(InvalidValueError):
+            await workflow.send(TICK, correlation_id="r", id=event_id)
+    for event_id in ("cron/n", "cron/n/2030", "x/cron/n/2030-01-01T09:00:00Z"):
+        assert (await workflow.send(TICK, correlation_id="r", id=event_id)).status == "accepted"
+
+
+async def test_it_begins_when_it_is_first_served(make, clock):
+    """What was before is no one's loss."""
+    workflow = served(make, clock, missed="all")
+    async with workflow:
+        assert await later(workflow, clock, 0) == []
+        assert await later(workflow, clock, DAY) == ["2030-01-01T09:00:00Z"]
+
+
+async def test_two_managers_fire_each_moment_once(make, clock):
+    one, two = (served(make, clock, "*/5 * * * *") for _ in range(2))
+    async with one, two:
+        await later(one, clock, HOUR, MINUTE)
+        await settled(two)
+    assert moments(one) == [f"2030-01-01T00:{minute:02}:00Z" for minute in range(5, 60, 5)] + [
+        "2030-01-01T01:00:00Z"
+    ]
+    assert await drops(one, "r") == []
+
+
+async def test_two_managers_whose_clocks_differ_fire_each_moment_once(make, clock):
+    """One is four hours ahead; the other finds all of its moments fired."""
+    ahead = VirtualClock(clock.moment + timedelta(hours=4), prefix="ahead-")
+    one, two = served(make, clock, "0 * * * *"), served(make, ahead, "0 * * * *")
+    async with one, two:
+        await settled(one)
+        await settled(two)
+        for _ in range(10):
+            await ahead.advance(HOUR)
+            await settled(two)
+            await clock.advance(HOUR)
+            await settled(one)
+    found = moments(one)
+    # The cron began with the one that came first.
+    assert found[-10:] == [f"2030-01-01T{hour:02}:00:00Z" for hour in range(5, 15)]
+    assert len(set(found)) == len(found)
+
+
+# --- what was missed ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("missed", "expected"),
+    [
+        ("last", ["2030-01-05T09:00:00Z"]),
+        ("skip", []),
+        ("all", [f"2030-01-0{day}T09:00:00Z" for day in (2, 3, 4, 5)]),
+    ],
+)
+@pytest.mark.parametrize("is_serving", [True, False])
+async def test_what_was_missed(make, clock, missed, expected, is_serving):
+    """Because nothing served the workflow, or because the clock was set ahead by days."""
+    workflow = served(make, clock, missed=missed)
+    async with workflow:
+        assert await later(workflow, clock, DAY) == ["2030-01-01T09:00:00Z"]
+        if is_serving:
+            clock._now += round(4 * DAY) * 1_000_000
+            await clock.advance(MINUTE)
+            await settled(workflow)
+    if not is_serving:
+        await clock.advance(4 * DAY)
+    async with workflow:
+        assert (await later(workflow, clock, 0))[1:] == expected
+        assert (await later(workflow, clock, DAY))[1:] == [*expected, "2030-01-06T09:00:00Z"]
+
+
+async def test_a_moment_that_is_over_by_less_than_a_minute_is_not_missed(make, clock):
+    workflow = served(make, clock, missed="skip")
+    async with workflow:
+        await later(workflow, clock, 0)
+    await clock.advance(9 * HOUR + 59)
+    async with workflow:
+        assert await later(workflow, clock, 0) == ["2030-01-01T09:00:00Z"]
+    await clock.advance(DAY + 2)
+    async with workflow:
+        assert await later(workflow, clock, 0) == ["2030-01-01T09:00:00Z"]
+
+
+async def test_all_that_was_missed_has_an_end(make, clock):
+    """The last thousand, in order."""
+    workflow = served(make, clock, "* * * * *", missed="all")
+    async with workflow:
+        await later(workflow, clock, 0)
+    await clock.advance(30 * DAY)
+    async with workflow:
+        found = await later(workflow, clock, 0)
+    assert len(found) == 1000
+    assert found == sorted(found)
+    assert found[-1] == "2030-01-31T00:00:00Z"
+
+
+async def test_a_clock_that_is_set_back_by_days_fires_nothing_twice(make, clock):
+    workflow = served(make, clock, missed="all")
+    async with workflow:
+        before = await later(workflow, clock, 5 * DAY)
+        clock._now -= round(3 * DAY) * 1_000_000
+        assert await later(workflow, clock, 3 * DAY) == before
+        clock._now -= round(3 * DAY) * 1_000_000
+        assert await later(workflow, clock, DAY) == before
+    async with workflow:  # a new start knows it too
+        found = await later(workflow, clock, 4 * DAY)
+    assert found == [f"2030-01-0{day}T09:00:00Z" for day in range(1, 8)]
+
+
+async def test_a_run_that_is_closed_gets_no_more_and_that_is_recorded(make, clock):
+    """G6, G7."""
+    workflow = served(make, clock)
+    async with workflow:
+        await later(workflow, clock, DAY)
+        await workflow.run("r").cancel()
+        assert await later(workflow, clock, DAY) == ["2030-01-01T09:00:00Z"]
+    assert await drops(workflow, "r") == [("cron/n/2030-01-02T09:00:00Z", "stale")]
+
+
+async def test_a_run_of_another_workflow_is_left_alone(make, clock, caplog):
+    """Nothing of it is lost: it says so, and a start under another name makes up for it."""
+    other = make(clock=clock, name="other")
+    await other.send(TICK, correlation_id="r")
+    workflow = served(make, clock)
+    async with workflow:
+        assert await later(workflow, clock, 2 * DAY) == [other_id(other)]
+        assert "belongs to workflow 'other'" in caplog.text
+    assert query(workflow._runtime.url.path, "SELECT last_at FROM cron") == [
+        (to_microseconds(datetime(2030, 1, 1, tzinfo=UTC)),)
+    ]
+
+
+def other_id(other):
+    ((event_id,),) = query(other._runtime.url.path, "SELECT id FROM event WHERE name = 'tick'")
+    return event_id
+
+
+async def test_an_upcaster_that_is_registered_later_leaves_its_events_alone(make, clock):
+    workflow = make(clock=clock)
+    workflow.cron("0 9 * * *", Tick("new"), name="n", correlation_id="r")
+    workflow.upcaster(Tick, 1)(lambda data: {"text": f"old {data}"})
+    got = []
+    workflow.register(Tick, got.append)
+    async with workflow:
+        await later(workflow, clock, DAY)
+        await workflow.run("r").wait()
+    assert got == [Tick("new")]
