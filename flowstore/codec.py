@@ -42,9 +42,7 @@ __all__ = [
 _JSON_TYPES: Final = (Any, object, str, int, float, bool, list, dict, type(None), None)
 
 
-_ENGINE_ID: Final = re.compile(
-    r"\d+/.+/|cron/.+/\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\Z", re.DOTALL
-)
+_ENGINE_ID: Final = re.compile(r"\d+/.+/|cron/.+/\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\Z", re.DOTALL)
 
 
 class Encoded(NamedTuple):
@@ -268,6 +266,19 @@ class Codec:
             )
             raise InvalidValueError(path, problem)
         return encode_json(value, path, max_bytes=max_bytes, max_depth=self.limits.depth)
+
+    def encode_chunk(self, chunk: object, path: str) -> str:
+        """Turn a chunk of a stream into JSON; a model or dataclass is one that comes back so.
+
+        Raises:
+            InvalidValueError: it cannot be stored and read back unchanged.
+            ValueTooLargeError: it is larger than an event's data may be, or too deep.
+        """
+        size, depth = self.limits.data_bytes, self.limits.depth
+        if type(chunk) is not str and is_typed(type(chunk)):
+            form = self._event_form(type(chunk))
+            return form.dump(chunk, path, max_bytes=size, max_depth=depth)
+        return encode_json(chunk, path, max_bytes=size, max_depth=depth)
 
     def decode_value(self, text: str | None, annotation: Any = None, path: str = "result") -> Any:
         """Read a result again; the annotation must be the one that it was stored with.

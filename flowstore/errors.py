@@ -153,6 +153,10 @@ class StreamRestartedError(FlowstoreError):
     """The handler that makes the stream began anew; iterate it again, from its new beginning."""
 
 
+class StreamFailedError(FlowstoreError):
+    """The stream has broken off; what made it failed for good, or its run was closed."""
+
+
 class MissingExtraError(FlowstoreError, ImportError):
     """An optional dependency is not installed."""
 

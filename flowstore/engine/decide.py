@@ -126,9 +126,10 @@ def pass_over(run: ActiveRun, now: int) -> Commit:
 
 
 def announce(run: ActiveRun, event: NewEvent, now: int, *, repeats: bool) -> Commit:
-    """Append a progress event while its handler is still at work."""
+    """Append an event while its handler is still at work."""
     commit = _meanwhile(run, now)
     commit.events = (event,)
+    commit.announces = True
     commit.repeats = repeats
     return commit
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+from flowstore.store.behind import Behind
 from flowstore.store.operations import (
     AddChunks,
     Append,
@@ -75,6 +76,7 @@ from flowstore.store.records import (
     TransitionRow,
     timeout_key,
 )
+from flowstore.store.streams import STREAM_ENDED, STREAM_FAILED, STREAM_OPEN, StreamRecord
 
 if TYPE_CHECKING:
     import asyncio
@@ -99,12 +101,16 @@ __all__ = [
     "RETRIED",
     "SETTLED",
     "STALE",
+    "STREAM_ENDED",
+    "STREAM_FAILED",
+    "STREAM_OPEN",
     "WORKING",
     "AddChunks",
     "Append",
     "Appended",
     "BeginCron",
     "BeginStream",
+    "Behind",
     "ChunkRow",
     "Claim",
     "Close",
@@ -137,6 +143,7 @@ __all__ = [
     "StepRow",
     "Store",
     "StoredEvent",
+    "StreamRecord",
     "StreamRow",
     "Survey",
     "Surveyed",
@@ -224,6 +231,18 @@ class Reader(Protocol):
         self, correlation_id: str | None = None, *, limit: int | None = None
     ) -> list[tuple[str, StoredEvent]]:
         """Return events that were passed over because nothing was registered for them."""
+        ...
+
+    async def read_stream(
+        self, correlation_id: str, stream_id: str, *, offset: int = 0, limit: int = 0
+    ) -> StreamRecord | None:
+        """Return a stream with its chunks from ``offset`` on, in at most ``limit`` pages."""
+        ...
+
+    async def list_streams(
+        self, correlation_id: str, stream_ids: Sequence[str] | None = None
+    ) -> list[StreamRecord]:
+        """Return a run's streams without their chunks; all of them, or those of these ids."""
         ...
 
 

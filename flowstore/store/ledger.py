@@ -36,6 +36,7 @@ from flowstore.store.base import (
 from flowstore.store.refusals import refuse_other_workflow
 from flowstore.store.same import is_same
 from flowstore.store.waiting import Waiting
+from flowstore.stream import has_streams
 
 if TYPE_CHECKING:
     from flowstore.store.base import EndTask
@@ -254,7 +255,7 @@ class Ledger:
     def _check(self, run: RunRow, operation: Commit) -> None:
         if run.epoch != operation.epoch or run.cursor != operation.cursor:
             self._lose(run, operation)
-        if operation.repeats:
+        if operation.repeats and not operation.announces:
             self._refuse_conflicts(run, operation)
 
     def _refuse_conflicts(self, run: RunRow, operation: Commit) -> None:
@@ -278,7 +279,7 @@ class Ledger:
             if operation.repeats:
                 original = self._lookup.event(run.id, event.id)
                 if original is not None:
-                    if event.name != PROGRESS:
+                    if not operation.announces and event.name != PROGRESS:
                         detail = f"position {original.position} has this id"
                         self._drop(run, event, base.DUPLICATE, detail, operation.now)
                     continue
@@ -361,7 +362,7 @@ class Ledger:
     def _close(self, run: RunRow, operation: Close | Commit, after: int, until: int) -> None:
         status = operation.status
         for position, event_id, name in self._lookup.names_between(run.id, after, until):
-            if name != PROGRESS:
+            if name != PROGRESS and not has_streams(event_id):
                 self.drops.append(
                     DropRow(
                         run.id,

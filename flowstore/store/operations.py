@@ -77,8 +77,13 @@ class Outstanding:
         self.tasks += later.tasks
         self.parked += later.parked
         self.woken += later.woken
+        spent = set(later.spent)
+        # What is kept and spent in one transaction has never been there.
+        gone = {(row.key, row.event_id) for row in self.collected} & spent
+        if gone:
+            self.collected = [row for row in self.collected if (row.key, row.event_id) not in gone]
         self.collected += later.collected
-        self.spent += later.spent
+        self.spent += [each for each in later.spent if each not in gone]
 
 
 @dataclass(slots=True)
@@ -102,6 +107,8 @@ class Commit:
         result: what the run came to, as JSON; kept with ``close``.
         ready_at: give the run back and leave it alone until then.
         outstanding: tasks, timers and waits that begin or end with this commit.
+        announces: the handler is still at work; one of ``events`` that the run has is no drop,
+            and stays as it was.
     """
 
     run_id: int
@@ -126,6 +133,7 @@ class Commit:
     reason: str | None = None
     ready_at: int | None = None
     outstanding: Outstanding | None = None
+    announces: bool = False
 
 
 @dataclass(slots=True)

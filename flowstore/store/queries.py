@@ -27,10 +27,12 @@ from flowstore.store.base import (
     DropRecord,
     RunRecord,
     StoredEvent,
+    StreamRecord,
     TransitionRecord,
 )
 from flowstore.store.failures import translate
 from flowstore.store.states import read_states
+from flowstore.store.stream_queries import list_streams, read_stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -250,6 +252,21 @@ class Queries:
             (row["correlation_id"], StoredEvent(*(row[name] for name in StoredEvent._fields)))
             for row in rows
         ]
+
+    async def read_stream(
+        self, correlation_id: str, stream_id: str, *, offset: int = 0, limit: int = 0
+    ) -> StreamRecord | None:
+        """Return a stream with its chunks from ``offset`` on, in at most ``limit`` pages."""
+        part = (offset, limit)
+        return await self._read(
+            partial(read_stream, correlation_id, stream_id, part, _shown_status)
+        )
+
+    async def list_streams(
+        self, correlation_id: str, stream_ids: Sequence[str] | None = None
+    ) -> list[StreamRecord]:
+        """Return a run's streams without their chunks; all of them, or those of these ids."""
+        return await self._read(partial(list_streams, correlation_id, stream_ids, _shown_status))
 
     async def count(self, correlation_id: str) -> RunCounts:
         """Return how much the store has of a run; zeros if there is no such run."""
