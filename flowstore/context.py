@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from flowstore.events import WorkflowEvent
     from flowstore.journal import Journal
     from flowstore.routing import Outcome
+    from flowstore.task import Task
 
 _logger = logging.getLogger("flowstore.handler")
 
@@ -163,6 +164,50 @@ class Context(StateView):
     def cancel(self, key: str) -> None:
         """Remove a timer of this run with the handler's commit; it is no error if it is gone."""
         self._journal.arrangements.cancel(key)
+
+    # --- work beside the handlers ----------------------------------------------------
+
+    def submit(self, task: Task[..., Any], /, *args: Any, **kwargs: Any) -> str:
+        """Have a task done beside the handlers, as soon as this one's commit is on the disk.
+
+        It ends in an event of this run: ``task.completed`` with ``data["result"]``, or
+        ``task.failed``; register a handler for ``task.completed`` of the task, or `wait_for` it.
+        What has not ended in a crash, or when the program ends, is started anew.
+
+        Args:
+            task: a function marked ``@workflow.task``.
+            *args: passed to it; they are stored.
+            **kwargs: passed to it, likewise.
+
+        Returns:
+            the task's id, which its events have as ``data["task_id"]``.
+
+        Raises:
+            UnknownTaskError: it is not a task of this workflow.
+            TaskArgumentsError: the function does not take these arguments.
+            InvalidValueError: one cannot be stored and read back unchanged.
+        """
+        return self._journal.arrangements.submit(task, args, kwargs)
+
+    def submit_external(self, name: str, *, timeout: float | timedelta | None = None) -> str:
+        """Have something done by an outside system, which gets a token to say so.
+
+        The token is good for one ``workflow.complete_task(token, result)`` or ``fail_task``, or
+        ``flowstore complete TOKEN JSON``, in whatever process. It is the same if this handler
+        runs again, so hand it on in a `step`; it may be used before this handler is done.
+
+        Args:
+            name: what the task is called in its events.
+            timeout: how long to wait for the end; then it is ``task.failed`` with the exception
+                ``TaskTimeoutError``, while someone serves the workflow. Seconds, or a timedelta.
+
+        Returns:
+            the token: a secret, since whoever has it can end the task.
+
+        Raises:
+            DuplicateTaskError: a function of this workflow has the name.
+        """
+        return self._journal.arrangements.submit_external(name, timeout)
 
     # --- waiting and joining ---------------------------------------------------------
 

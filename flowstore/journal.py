@@ -26,6 +26,14 @@ class Arrangements(Protocol):
         """Remove a timer, if there is one."""
         ...
 
+    def submit(self, task: object, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> str:
+        """Submit a task; return its id."""
+        ...
+
+    def submit_external(self, name: str, timeout: float | timedelta | None) -> str:
+        """Submit a task that an outside system ends; return its token."""
+        ...
+
     def collect(
         self,
         key: str,

@@ -15,7 +15,7 @@ from flowstore.hooks import Hooks
 from flowstore.kind import StateKind
 from flowstore.registering import Registering
 from flowstore.routing import Routes
-from flowstore.run import Run, identity, receipt, send
+from flowstore.run import Run, end_task, identity, receipt, send
 from flowstore.runtime import Runtime
 from flowstore.store.base import SETTLED
 from flowstore.store.url import parse
@@ -91,6 +91,7 @@ class WorkflowManager(Registering):
             hooks=self.hooks,
             grace=grace,
             crons=self._crons,
+            tasks=self._tasks,
         )
 
     def __repr__(self) -> str:
@@ -173,6 +174,36 @@ class WorkflowManager(Registering):
                 yield self._codec.event(stored, name)
         finally:
             engine.attendance.leave(watcher)
+
+    # --- external tasks ----------------------------------------------------------------
+
+    async def complete_task(self, token: str, result: Any = None) -> Receipt:
+        """End an external task, whose result comes from outside; see `Context.submit_external`.
+
+        Args:
+            token: what the handler that submitted it was given.
+            result: any JSON value.
+
+        Returns:
+            ``accepted`` the first time, also if the handler is not done yet. Afterwards
+            ``duplicate`` if it says the same, else ``stale``, as when the run is closed.
+
+        Raises:
+            InvalidTokenError: this store has not given out the token.
+            InvalidValueError: the result cannot be stored and read back unchanged.
+            StoreError: it could not be written; then the task has not ended.
+        """
+        return await end_task(self._runtime, token, {"result": result}, None)
+
+    async def fail_task(self, token: str, error: str | BaseException) -> Receipt:
+        """End an external task that could not be done; see `complete_task`.
+
+        Args:
+            token: what the handler that submitted it was given.
+            error: what went wrong; of an exception its class is recorded too.
+        """
+        kind = type(error).__name__ if isinstance(error, BaseException) else None
+        return await end_task(self._runtime, token, {"exception": kind}, str(error) or kind or "?")
 
     # --- runs ----------------------------------------------------------------------------
 

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, overload
 
 from flowstore.errors import ConfigurationError
 from flowstore.events import WorkflowEvent
 from flowstore.schedule import ID_LENGTH, Cron, Crons, Schedule, check_missed
+from flowstore.task import Task, Tasks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from concurrent.futures import Executor
 
     from flowstore.codec import Codec
     from flowstore.routing import Outcome, Retry, Routes
     from flowstore.schedule import Missed
+    from flowstore.task import ExternalTask
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class Registering:
@@ -23,6 +29,7 @@ class Registering:
         self._codec = codec
         self._routes = routes
         self._crons = Crons()
+        self._tasks = Tasks()
 
     def register(
         self,
@@ -154,6 +161,92 @@ class Registering:
             )
         )
         return self
+
+    @overload
+    def task(self, function: Callable[P, R], /) -> Task[P, R]: ...
+
+    @overload
+    def task(
+        self,
+        /,
+        *,
+        retry: Retry | None = None,
+        timeout: float | None = None,
+        max_concurrency: int | None = None,
+        rate: str | None = None,
+        executor: str | Executor | None = None,
+        name: str | None = None,
+    ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
+
+    def task(
+        self,
+        function: Callable[..., Any] | None = None,
+        /,
+        *,
+        retry: Retry | None = None,
+        timeout: float | None = None,
+        max_concurrency: int | None = None,
+        rate: str | None = None,
+        executor: str | Executor | None = None,
+        name: str | None = None,
+    ) -> Any:
+        """Make a function a task, which handlers submit with `Context.submit`; a decorator.
+
+        It runs beside the handlers and never touches the state. Should the process end before
+        it has, it is started anew by the next one: it runs at least once, and ends in one event.
+        A parameter ``idempotency_key`` is given a key that is the same each time, for outside
+        systems; a parameter ``progress`` a callable ``progress(done, total=None,
+        description="")`` for live ``progress`` events, which does nothing in processes and in
+        other executors.
+
+        Args:
+            function: a coroutine function or a plain one.
+            retry: how often to try again when it fails; None for never.
+            timeout: seconds an attempt may take. What is given up then is cancelled if it runs
+                on the event loop, and else ignored.
+            max_concurrency: how many run at a time in this process.
+            rate: how many may start in which time in this process: ``"60/min"``, ``s``, ``h``.
+            executor: ``"asyncio"`` (the default of ``async def``), ``"threads"`` (that of
+                ``def``), ``"processes"``, or a `concurrent.futures.Executor`, such as Dask's
+                ``client.get_executor()``. One of yours that breaks stays broken; ours is made
+                anew.
+            name: what it is called in the record; the function's name if None.
+
+        Returns:
+            the `flowstore.task.Task`; calling it calls the function.
+
+        Raises:
+            ConfigurationError: it is not such a function, or an option makes no sense.
+            DuplicateTaskError: there is a task of this name.
+        """
+
+        def decorate(function: Callable[..., Any]) -> Task[..., Any]:
+            made: Task[..., Any] = Task(
+                function,
+                self._codec,
+                retry=retry,
+                timeout=timeout,
+                max_concurrency=max_concurrency,
+                rate=rate,
+                executor=executor,
+                name=name,
+            )
+            self._tasks.add(made)
+            return made
+
+        return decorate if function is None else decorate(function)
+
+    def external_task(self, name: str) -> ExternalTask:
+        """Return an external task, for whose ends handlers can be registered.
+
+        Args:
+            name: the one given to `Context.submit_external`.
+
+        Raises:
+            DuplicateTaskError: a function of this workflow has the name.
+        """
+        self._codec.check_text(name, "name", self._codec.limits.name_length)
+        return self._tasks.external(name)
 
     def upcaster(
         self, event: str | type, version: int

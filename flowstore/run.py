@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from flowstore import token
 from flowstore.change import replay
 from flowstore.clock import to_microseconds
 from flowstore.engine import Waiter, Watcher
 from flowstore.errors import InvalidValueError, WaitTimeoutError
-from flowstore.events import Receipt, WorkflowEvent
-from flowstore.store.base import SETTLED, Append, Close
+from flowstore.events import TASK_COMPLETED, TASK_FAILED, Receipt, WorkflowEvent
+from flowstore.store.base import SETTLED, Append, Close, EndTask, NewEvent
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -166,6 +167,28 @@ async def send(
     return receipt(operation, await runtime.engine().attendance.append(operation))
 
 
+async def end_task(
+    runtime: Runtime, text: str, outcome: dict[str, Any], error: str | None
+) -> Receipt:
+    """End the external task of a token and return the receipt of its event.
+
+    Args:
+        runtime: of the workflow whose task it is.
+        text: the token.
+        outcome: what the event's data says beside the task's id and name.
+        error: what went wrong; None if it was completed.
+    """
+    engine = runtime.engine()
+    task = token.read(await engine.store.read_secret(), text)
+    data = {"task_id": task.task_id, "task": task.name, **outcome}
+    name = TASK_COMPLETED if error is None else TASK_FAILED
+    encoded = runtime.codec.encode(WorkflowEvent(name, data, error=error))
+    now = runtime.clock.now()
+    event = NewEvent(f"{task.task_id}/end", *encoded, None, now, None)
+    operation = EndTask(task.correlation_id, runtime.name, task.task_id, event, None, now)
+    return receipt(operation, await engine.attendance.append(operation))
+
+
 def identity(
     event: object, correlation_id: str | None, event_id: str | None
 ) -> tuple[str | None, str | None]:
@@ -178,7 +201,7 @@ def identity(
     return correlation_id, event_id
 
 
-def receipt(operation: Append, appended: Appended) -> Receipt:
+def receipt(operation: Append | EndTask, appended: Appended) -> Receipt:
     """Return what the sender is told."""
     return Receipt(
         status=appended.status,

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from flowstore.schedule import Crons
     from flowstore.store.base import Reader, RunRecord, Store
     from flowstore.store.url import StoreUrl
+    from flowstore.task import Tasks
 
 
 class Runtime:
@@ -45,6 +46,7 @@ class Runtime:
         hooks: Hooks,
         grace: float,
         crons: Crons,
+        tasks: Tasks,
     ) -> None:
         self.name = name
         self.url = url
@@ -55,6 +57,7 @@ class Runtime:
         self._resources = resources
         self._concurrency = concurrency
         self._hooks = hooks
+        self._tasks = tasks
         self._grace = grace
         self._crons = crons
         self._store: Store | None = None
@@ -93,6 +96,8 @@ class Runtime:
                 raise ConfigurationError(
                     "this WorkflowManager is at work on another event loop; make one for each"
                 )
+            if self._engine is not None:
+                self._engine.abandon()
             store.resign()
         self._loop = loop
         self._engine = Engine(
@@ -106,6 +111,7 @@ class Runtime:
             concurrency=self._concurrency,
             hooks=self._hooks,
             crons=self._crons,
+            tasks=self._tasks,
         )
         return self._engine
 
@@ -164,5 +170,7 @@ class Runtime:
         self._engine = self._store = None
         if engine is not None and loop is asyncio.get_running_loop():
             await engine.stop(self._grace)
+        elif engine is not None:
+            engine.abandon()
         if store is not None:
             await store.close()

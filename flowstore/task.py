@@ -175,6 +175,12 @@ class Task(Generic[P, R]):
         """Tell whether the function has a parameter of this name."""
         return parameter in self._signature.parameters
 
+    def not_given(self, arguments: list[Any], keywords: dict[str, Any]) -> frozenset[str]:
+        """Return the injected parameters that these arguments leave to be filled."""
+        wanted = INJECTED & self._signature.parameters.keys()
+        given = self._signature.bind_partial(*arguments, **keywords) if wanted else None
+        return wanted - given.arguments.keys() if given else wanted
+
     def encode_arguments(self, arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> str:
         """Turn arguments into one JSON text, ``{"args": […], "kwargs": {…}}``.
 
@@ -295,7 +301,7 @@ class Tasks:
         self._external: set[str] = set()
 
     def __iter__(self) -> Iterator[Task[Any, Any]]:
-        return iter(tuple(self._tasks.values()))
+        return iter(self._tasks.values())
 
     def add(self, task: Task[Any, Any]) -> None:
         """Register a task.
@@ -316,12 +322,20 @@ class Tasks:
         Raises:
             DuplicateTaskError: a function is registered under the name.
         """
+        self.check_external(name)
+        self._external.add(name)
+        return ExternalTask(name)
+
+    def check_external(self, name: str) -> None:
+        """Refuse the name of a function for what an outside system does.
+
+        Raises:
+            DuplicateTaskError: a function is registered under the name.
+        """
         if name in self._tasks:
             raise DuplicateTaskError(
                 f"{name!r} is a task of this workflow; give the external one another name"
             )
-        self._external.add(name)
-        return ExternalTask(name)
 
     def get(self, name: str) -> Task[Any, Any]:
         """Return the task of this name; nothing is ever imported by a stored name.

@@ -1,4 +1,4 @@
-"""What a handler arranges for later: timers, collections. It takes effect with its commit."""
+"""What a handler arranges for later: timers, tasks, collections; it begins with the commit."""
 
 from __future__ import annotations
 
@@ -6,11 +6,22 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from flowstore import token
 from flowstore.engine.due import due_at
 from flowstore.engine.trigger import Trigger
-from flowstore.errors import ConfigurationError
-from flowstore.events import WorkflowEvent
-from flowstore.store.base import OURS, CollectedRow, Outstanding, TimerRow
+from flowstore.errors import ConfigurationError, TaskTimeoutError
+from flowstore.events import TASK_FAILED, WorkflowEvent
+from flowstore.store.base import (
+    EXTERNAL,
+    INTERNAL,
+    OURS,
+    PENDING,
+    CollectedRow,
+    Outstanding,
+    TaskRow,
+    TimerRow,
+    timeout_key,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,7 +44,16 @@ class Arrangements:
         kept: keys and events that are collected from now on.
     """
 
-    __slots__ = ("_around", "_handler", "_run", "_scheduled", "_stored", "kept", "outstanding")
+    __slots__ = (
+        "_around",
+        "_handler",
+        "_run",
+        "_scheduled",
+        "_stored",
+        "_submitted",
+        "kept",
+        "outstanding",
+    )
 
     def __init__(
         self, around: Surroundings, run: ActiveRun, stored: StoredEvent, handler: str
@@ -43,6 +63,7 @@ class Arrangements:
         self._stored = stored
         self._handler = handler
         self._scheduled = 0
+        self._submitted = 0
         self.outstanding = Outstanding()
         self.kept: list[tuple[str, StoredEvent]] = []
 
@@ -87,6 +108,64 @@ class Arrangements:
         self._around.codec.check_text(key, "key", self._around.codec.limits.name_length)
         if key.startswith(OURS):
             raise ConfigurationError(f"key={key!r}: keys that begin with {OURS!r} are flowstore's")
+
+    # --- tasks -------------------------------------------------------------------------
+
+    def submit(self, task: object, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> str:
+        """Submit a task; return its id."""
+        found = self._around.tasks.owner_of(task)
+        text = found.encode_arguments(arguments, keywords)
+        return self._submit(found.name, INTERNAL, text, self._around.store.worker_id)
+
+    def submit_external(self, name: str, timeout: float | timedelta | None) -> str:
+        """Submit a task that an outside system ends; return its token."""
+        around, codec = self._around, self._around.codec
+        codec.check_text(name, "name", codec.limits.name_length)
+        around.tasks.check_external(name)
+        now = around.clock.now()
+        due = None if timeout is None else due_at(now, timeout, None)
+        task_id = self._submit(name, EXTERNAL, None, None)
+        if due is not None:
+            data = {"task_id": task_id, "task": name, "exception": TaskTimeoutError.__name__}
+            text = f"task {name!r} was not completed within {timeout} s"
+            encoded = codec.encode(WorkflowEvent(TASK_FAILED, data, error=text))
+            timer = TimerRow(
+                self._run.id,
+                timeout_key(task_id),
+                around.workflow,
+                due,
+                f"{task_id}/end",
+                *encoded,
+                self._stored.id,
+                now,
+                task_id,
+            )
+            self.outstanding.add(Outstanding(timers=[timer]))
+        return token.make(
+            around.store.secret, token.Claimed(self._run.correlation_id, task_id, name)
+        )
+
+    def _submit(self, name: str, kind: str, arguments: str | None, owner: str | None) -> str:
+        self._submitted += 1
+        stored = self._stored
+        task_id = f"{stored.position}/{self._handler}/t{self._submitted}"
+        row = TaskRow(
+            self._run.id,
+            task_id,
+            name,
+            kind,
+            arguments,
+            PENDING,
+            0,
+            owner,
+            None,
+            None,
+            self._around.clock.now(),
+            None,
+            stored.id,
+        )
+        self.outstanding.tasks.append(row)
+        return task_id
 
     # --- collections ---------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from flowstore.engine.active import ActiveRun
     from flowstore.engine.claims import Claims
     from flowstore.engine.recording import Outcome
-    from flowstore.store.base import Append, Appended, Store, StoredEvent
+    from flowstore.store.base import Append, Appended, EndTask, Store, StoredEvent
 
 
 class Host(Protocol):
@@ -28,7 +28,7 @@ class Host(Protocol):
         """Refuse to wait once the engine has been stopped."""
         ...
 
-    def append(self, *operations: Append) -> asyncio.Future[list[Outcome]]:
+    def append(self, *operations: Append | EndTask) -> asyncio.Future[list[Outcome]]:
         """Append events."""
         ...
 
@@ -41,7 +41,7 @@ class Attendance:
         self._watchers = watchers
         self._claims = claims
 
-    async def append(self, operation: Append) -> Appended:
+    async def append(self, operation: Append | EndTask) -> Appended:
         """Append an event.
 
         Raises:

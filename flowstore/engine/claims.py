@@ -11,7 +11,7 @@ from flowstore.engine.alarm import Alarm
 from flowstore.store import base
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable
 
     from flowstore.clock import Clock
     from flowstore.engine.active import ActiveRun
@@ -66,6 +66,10 @@ class Owner(Protocol):
 
     def expect(self, due: int | None) -> None:
         """Take note that a timer is due then."""
+        ...
+
+    def take_tasks(self, runs: Collection[str] | None) -> None:
+        """Take over what dead workers were at, in these runs or in any."""
         ...
 
     def is_watched(self) -> bool:
@@ -282,6 +286,8 @@ class Claims:
         if seen.due is not None:
             self.wait_until(seen.due, None)
         self._owner.expect(seen.timer)
+        if seen.tasks and (self.is_serving or self._wanted):
+            self._owner.take_tasks(None if self.is_serving else tuple(self._wanted))
         if seen.pending:
             self._look_for_work()
 

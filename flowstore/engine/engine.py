@@ -18,6 +18,7 @@ from flowstore.engine.decide import (
 from flowstore.engine.drive import drive
 from flowstore.engine.recording import Appending, Batch, Recording, ignore, retrieve, tell
 from flowstore.engine.states import StateCache
+from flowstore.engine.tasks import TaskRunner
 from flowstore.engine.timers import Timers
 from flowstore.engine.watch import Watchers
 from flowstore.errors import (
@@ -28,10 +29,10 @@ from flowstore.errors import (
 )
 from flowstore.state import State
 from flowstore.store import base
-from flowstore.store.base import WORKING
+from flowstore.store.base import CLOSED, WORKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from flowstore.clock import Clock
     from flowstore.codec import Codec
@@ -45,10 +46,12 @@ if TYPE_CHECKING:
         Appended,
         Commit,
         Committed,
+        EndTask,
         Grant,
         Operation,
         Store,
     )
+    from flowstore.task import Tasks
 
 logger = logging.getLogger("flowstore")
 
@@ -81,6 +84,7 @@ class Engine:
         concurrency: int,
         hooks: Hooks,
         crons: Crons,
+        tasks: Tasks,
     ) -> None:
         self.workflow = workflow
         self.store = store
@@ -91,6 +95,7 @@ class Engine:
         self.concurrency = concurrency
         self.hooks = hooks
         self.crons = crons
+        self.tasks = tasks
         self.loop = asyncio.get_running_loop()
         self.states = StateCache()
         self.active: dict[str, ActiveRun] = {}
@@ -100,6 +105,7 @@ class Engine:
         self._watchers = Watchers()
         self._claims = Claims(self)
         self._timers = Timers(self)
+        self._task_runner = TaskRunner(self)
         self._cron_timers = CronTimers(self)
         self.attendance = Attendance(self, self._watchers, self._claims)
 
@@ -131,12 +137,15 @@ class Engine:
         self._claims.stop()
         self._timers.stop()
         self._cron_timers.stop()
-        tasks = [run.task for run in self.active.values() if run.task is not None]
-        if tasks:
-            _, late = await asyncio.wait(tasks, timeout=grace)
+        jobs = self._task_runner.stop()
+        loops = {run.task for run in self.active.values() if run.task is not None}
+        if loops or jobs:
+            _, late = await asyncio.wait(loops | jobs, timeout=grace)
             for task in late:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            # Tasks are the user's code, which may ignore that it is cancelled.
+            await asyncio.gather(*loops, return_exceptions=True)
+        self._task_runner.close()
         self.active.clear()
         self._watchers.fail_all(StoreClosedError(CLOSED_WHILE_WATCHED))
         if self.store.is_worker:
@@ -145,6 +154,10 @@ class Engine:
             except StoreError as error:
                 # Closing the store ends this worker, which frees its runs as well.
                 logger.warning("runs could not be given back one by one: %s", error)
+
+    def abandon(self) -> None:
+        """Leave no process behind: the event loop has ended, so nothing else can be done."""
+        self._task_runner.close()
 
     # --- sending ---------------------------------------------------------------------------
 
@@ -157,7 +170,7 @@ class Engine:
         if self._claims.is_stopping:
             raise StoreClosedError(CLOSED_WHILE_WATCHED)
 
-    def append(self, *operations: Append) -> asyncio.Future[list[Outcome]]:
+    def append(self, *operations: Append | EndTask) -> asyncio.Future[list[Outcome]]:
         """Append events; with room to spare their runs are claimed in the same transaction.
 
         Returns:
@@ -195,9 +208,13 @@ class Engine:
         run = self.active.get(name)
         if run is not None:
             run.absorb((appended.event,))
-        else:
+        elif appended.run_status == "running":
             self._claims.waits(name)
         self._watchers.feed(name, (appended.event,))
+
+    def take_tasks(self, runs: Collection[str] | None) -> None:
+        """Take over what dead workers were at, in these runs or in any."""
+        self._task_runner.take(runs)
 
     def expect(self, due: int | None) -> None:
         """Take note that a timer is due then, whoever has set it."""
@@ -251,6 +268,7 @@ class Engine:
         name = run.correlation_id
         if commit.outstanding is not None:
             self._timers.set(commit.outstanding.timers)
+            self._task_runner.submitted(name, commit.outstanding.tasks)
         if self.hooks:
             tell(self.hooks, commit)
         if self.active.get(name) is not run:
@@ -259,13 +277,21 @@ class Engine:
             self._watchers.feed(name, result.events)
         if result.status != "running":
             self._retire(run)
-            if result.status != WORKING:
-                self._watchers.settle(name, result.head)
-                if self.hooks:
-                    self.hooks.tell("settled", correlation_id=name, status=result.status)
+            self._settled(name, result)
         elif commit.ready_at is not None:
             self._retire(run)
             self._claims.wait_until(commit.ready_at, name)
+
+    def _settled(self, name: str, result: Committed) -> None:
+        if result.status == WORKING:
+            if not self._task_runner.has(name):
+                self._claims.survey()  # others are at its tasks, or were
+            return
+        if result.status in CLOSED:
+            self._task_runner.closed(name)
+        self._watchers.settle(name, result.head)
+        if self.hooks:
+            self.hooks.tell("settled", correlation_id=name, status=result.status)
 
     def _retire(self, run: ActiveRun) -> None:
         """Let go of a run whose lease the last commit gave back; its state may be wanted soon."""
@@ -345,6 +371,7 @@ class Engine:
         active = self.active.get(run.correlation_id)
         if active is not None and active.task is not None:
             active.task.cancel()
+        self._task_runner.closed(run.correlation_id)
         self._watchers.settle(run.correlation_id, run.head)
 
     # --- watching ----------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowstore.engine.attempt import Attempt
 from flowstore.engine.decide import Done
-from flowstore.engine.journal import printable
+from flowstore.engine.journal import printable, told
 from flowstore.engine.trigger import awaits, continued_name
 from flowstore.errors import EventConflictError, FlowstoreError
 from flowstore.events import ERROR, PROGRESS, WorkflowEvent
@@ -218,7 +218,7 @@ def _fail(
     around: Around, attempt: Attempt, stored: StoredEvent, error: BaseException, done: Done
 ) -> None:
     run, handler = attempt.run, attempt.handler
-    text = printable(_told(error))
+    text = printable(told(error))
     seconds = None
     if handler.retry is not None:
         chance = around.clock.random(f"{run.correlation_id}/{stored.position}/{attempt.attempt}")
@@ -265,19 +265,11 @@ def fail_commit(
     return failed
 
 
-def _told(error: BaseException) -> str:
-    """Return what an exception says; some cannot even say that."""
-    try:
-        return str(error) or type(error).__name__
-    except Exception:  # noqa: BLE001 - the user's __str__ is the user's code
-        return f"{type(error).__name__} (its message cannot be shown)"
-
-
 def _trace(error: BaseException) -> str:
     try:
         return "".join(traceback.format_exception(error))
     except Exception:  # noqa: BLE001 - it calls the user's __str__ too
-        return "".join(traceback.format_tb(error.__traceback__)) + _told(error)
+        return "".join(traceback.format_tb(error.__traceback__)) + told(error)
 
 
 def _error_event(

@@ -373,3 +373,11 @@ def printable(text: str, limit: int = 16_384) -> str:
     if len(text) > limit:
         text = f"{text[:limit]}… ({len(text):,} characters)"
     return text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def told(error: BaseException) -> str:
+    """Return what an exception says; some cannot even say that."""
+    try:
+        return str(error) or type(error).__name__
+    except Exception:  # noqa: BLE001 - the user's __str__ is the user's code
+        return f"{type(error).__name__} (its message cannot be shown)"

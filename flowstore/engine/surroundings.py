@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from flowstore.clock import Clock
     from flowstore.codec import Codec
     from flowstore.engine.active import ActiveRun
-    from flowstore.store.base import NewEvent, Operation, StepRow
+    from flowstore.store.base import NewEvent, Operation, StepRow, Store
+    from flowstore.task import Tasks
 
 
 class Surroundings(Protocol):
@@ -22,6 +23,8 @@ class Surroundings(Protocol):
     resources: Mapping[str, Any]
     loop: asyncio.AbstractEventLoop
     workflow: str
+    store: Store
+    tasks: Tasks
 
     def perform(self, operation: Operation) -> asyncio.Future[Any]:
         """Have the store do something."""
