@@ -81,7 +81,7 @@ class Pipeline:
 
     def build(self) -> WorkflowManager:
         """Make the workflow: who gets which event."""
-        again = Retry(attempts=6, delay=0.05, on=CalendarDownError)
+        again = Retry(attempts=6, delay=0.02, on=CalendarDownError)
         return (
             WorkflowManager(name=WORKFLOW, state=State)
             .register(PipelineEvent, log_everything)

@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+import textwrap
 import tomllib
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ import pytest
 from programs import EXAMPLES, ROOT, TIMEOUT, environment
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+JOB = README.partition("## A real job")[2].partition("\n## ")[0]
 TOUR = README.partition("## Five minutes")[2].partition("\n## ")[0]
 
 
@@ -91,8 +93,39 @@ def test_the_comparison_of_output_can_fail():
     assert not matches("a … c\n", "a b\nb c\n")
 
 
+def shell(text, folder):
+    """Run commands as a newcomer in a clone does, whose environment is activated."""
+    tools = folder / "bin"
+    if not tools.exists():
+        tools.mkdir()
+        (folder / "examples").symlink_to(EXAMPLES)
+        for name, words in (("python", '"$@"'), ("flowstore", '-m flowstore.cli "$@"')):
+            (tools / name).write_text(f"#!/bin/sh\nexec '{sys.executable}' {words}\n")
+            (tools / name).chmod(0o755)
+    return execute(["sh", "-c", f"PATH='{tools}':$PATH\n{text}"], folder)
+
+
+def test_the_main_job_does_what_it_says(tmp_path):
+    [killed, approved, result, looked, code] = blocks(JOB)
+    assert [block.language for block in (killed, approved, result, looked, code)] == [
+        *("sh", "sh", "text", "sh", "python")
+    ]
+    assert "draft ready 10, needs a person 2" in shell(killed.text, tmp_path)
+    assert "published" not in {path.name for path in tmp_path.glob("desk/*")}
+    shown = shell(approved.text, tmp_path)
+    assert shown.endswith(result.text.removeprefix("…"))
+    runs, *shown = [shell(line, tmp_path) for line in looked.text.splitlines()]
+    assert len(runs.splitlines()) == 13
+    assert "completed" in shown[0]
+    assert "parked by Pipeline.publish" in shown[1]
+    program = re.search(r"examples/\w+\.py", JOB)
+    assert program
+    assert textwrap.indent(code.text, "    ") in (ROOT / program[0]).read_text(encoding="utf-8")
+
+
 def test_the_two_commands_name_what_there_is():
-    first, second = (block.text.strip() for block in blocks(README.partition("## Five minutes")[0]))
+    commands = README.partition("## Two commands")[2].partition("\n## ")[0]
+    first, second = (block.text.strip() for block in blocks(commands))
     script = re.search(r"examples/(\S+)$", first)
     assert script
     assert (EXAMPLES / script[1]).is_file()

@@ -33,9 +33,7 @@ def test_run_twice_it_drafts_nothing_twice(drafted, undisturbed):
     assert sum(call["tool"] == "drafts" for call in before) == 10
 
 
-@pytest.mark.parametrize(
-    ("when", "number"), [("before", 1), ("after", 9), ("before", 20), ("after", 33), ("after", 44)]
-)
+@pytest.mark.parametrize(("when", "number"), [("before", 9), ("after", 20), ("before", 40)])
 def test_killed_in_a_call_it_goes_on(tmp_path, undisturbed, when, number):
     """G1, G3, G9: the tool did its work, and the step was not recorded."""
     kill_at_call(tmp_path, when, number)
@@ -45,20 +43,19 @@ def test_killed_in_a_call_it_goes_on(tmp_path, undisturbed, when, number):
 def test_killed_again_and_again_it_loses_and_repeats_nothing(tmp_path, undisturbed):
     """G1, G3, G5, G9: while it drafts, while all is approved, while it publishes."""
     first, second = undisturbed
-    assert kill_at_random(tmp_path, 1, 9, INBOX, "--thinking", 0.2) >= 6
+    assert kill_at_random(tmp_path, 1, 8, INBOX, "--thinking", 0.2) >= 5
     check_outcome(tmp_path, first)
     names = asked(first.rows)
     assert kill_at_line(tmp_path, 4, 0, "approve", *names, "--by", "alex")
     approve(tmp_path, *names)
-    assert kill_at_random(tmp_path, 2, 6, INBOX) >= 3
+    assert kill_at_random(tmp_path, 2, 5, INBOX) >= 3
     check_outcome(tmp_path, second)
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
-def test_killed_while_it_publishes_it_publishes_once(drafted, undisturbed, when):
+def test_killed_while_it_publishes_it_publishes_once(drafted, undisturbed):
     """G3: a handler that waited goes on, and is killed between its file and the record of it."""
     approve(drafted, *asked(undisturbed[0].rows))
-    check_repeats(drafted, lambda: kill_at_call(drafted, when, 4))
+    check_repeats(drafted, lambda: kill_at_call(drafted, "after", 4))
     check_outcome(drafted, undisturbed[1])
 
 
@@ -93,12 +90,12 @@ def test_a_store_that_forgets_steps_is_noticed(drafted):
         check_repeats(drafted, forget_and_go_on)
 
 
-def test_a_pipeline_without_the_messages_ids_is_noticed(tmp_path, undisturbed):
-    shutil.copytree(EXAMPLES / "writing", tmp_path / "writing")
+def test_a_pipeline_without_the_messages_ids_is_noticed(drafted):
+    shutil.copytree(EXAMPLES / "writing", drafted / "writing")
     source = (EXAMPLES / PROGRAM).read_text(encoding="utf-8")
     careless = source.replace("inquiry, id=letter.message_id)", "inquiry)")
     assert careless != source
-    (tmp_path / "careless.py").write_text(careless, encoding="utf-8")
-    draft_all(tmp_path, program=tmp_path / "careless.py")
-    with pytest.raises(AssertionError, match="there twice"):
-        check_outcome(tmp_path, undisturbed[0])
+    (drafted / "careless.py").write_text(careless, encoding="utf-8")
+    before = {call["key"] for call in calls(drafted)}
+    draft_all(drafted, program=drafted / "careless.py")
+    assert "model" in {call["tool"] for call in calls(drafted) if call["key"] not in before}
