@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import is_dataclass
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pydantic  # not its names: they would load half of it before anyone needs them
 from pydantic.errors import PydanticUserError
 
+from flowstore.change import apply, copied, replay
 from flowstore.door import Limits
 from flowstore.errors import ConfigurationError, InvalidStateError, InvalidValueError
 from flowstore.proof import Form
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
 # All that a Pydantic model consists of.
 _PARTS = ("__dict__", "__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__")
@@ -108,16 +112,85 @@ class StateKind:
         """
         return self.load(document) if document or self.form is None else self.new()
 
+    def former(self, moments: Iterable[tuple[str | None, Sequence[str]]]) -> FormerState:
+        """Return what a state was, moment by moment; see `FormerState`."""
+        return FormerState(self, moments)
+
     def fill(self, former: Any, value: Any) -> Any:
-        """Give one object of this kind what another has, and return it."""
-        if type(former) is not type(value):
-            return value
-        if self.form is None:
-            former.clear()
-            former.update(value)
-            return former
-        names = _PARTS if isinstance(value, pydantic.BaseModel) else value.__dataclass_fields__
-        for name in names:
-            # Also of a frozen class: to its users this is another object.
+        """Give one object of this kind what another has, which is then used up; return it.
+
+        Whoever holds a list, a dict or an object within the former one holds from now on what
+        the other has in its place, if that is there and of the same type.
+        """
+        return _filled(former, value, set())
+
+
+class FormerState:
+    """What a handler sees of the state while it is replayed.
+
+    Args:
+        kind: what the state is.
+        moments: for each moment a snapshot to start from, None to go on from the moment before;
+            and the changes from there on.
+
+    Attributes:
+        value: the state at the moment.
+
+    Raises:
+        InvalidStateError: what was saved cannot be read.
+    """
+
+    __slots__ = ("_document", "_kind", "_moments", "value")
+
+    def __init__(
+        self, kind: StateKind, moments: Iterable[tuple[str | None, Sequence[str]]]
+    ) -> None:
+        self._kind = kind
+        self._moments = iter(moments)
+        self._document: dict[str, Any] = {}
+        self.value = self._next()
+
+    def move_on(self) -> None:
+        """Give whoever holds the value what it was at the next moment."""
+        self.value = self._kind.fill(self.value, self._next())
+
+    def _next(self) -> Any:
+        snapshot, changes = next(self._moments)
+        if snapshot is not None:
+            self._document = replay(snapshot, ())
+        for change in changes:
+            apply(self._document, change)
+        return self._kind.restore(copied(self._document))
+
+
+def _filled(former: Any, value: Any, taken: set[int]) -> Any:
+    """Return the former object with what the other has, or the other if that cannot be."""
+    kind = cast("type[Any]", type(value))
+    if type(former) is not kind or id(former) in taken:  # one that is in two places is two now
+        return value
+    if kind is dict:
+        taken.add(id(former))
+        new = {
+            key: _filled(former[key], item, taken) if key in former else item
+            for key, item in value.items()
+        }
+        former.clear()
+        former.update(new)
+    elif kind is list:
+        taken.add(id(former))
+        common = zip(former, value, strict=False)
+        former[:] = [*(_filled(*pair, taken) for pair in common), *value[len(former) :]]
+    elif issubclass(kind, pydantic.BaseModel):
+        taken.add(id(former))
+        _filled(former.__dict__, value.__dict__, taken)
+        for name in _PARTS[1:]:
             object.__setattr__(former, name, getattr(value, name))
-        return former
+    elif is_dataclass(kind):
+        taken.add(id(former))
+        for name in kind.__dataclass_fields__:
+            if hasattr(value, name):
+                item = _filled(getattr(former, name, None), getattr(value, name), taken)
+                object.__setattr__(former, name, item)  # also of a frozen class
+    else:
+        return value
+    return former

@@ -21,9 +21,9 @@ from flowstore.door import explain, is_plain, refuse_nul
 from flowstore.errors import InvalidStateError, InvalidValueError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
-    from flowstore.kind import StateKind
+    from flowstore.kind import FormerState, StateKind
 
 _LARGE: Final = 1024  # bytes of JSON from which on a changed value is searched for the change
 _LIST_OF_STR: Final = 2048  # bytes of JSON from which on such a list is compared unencoded
@@ -100,9 +100,9 @@ class State:
             packed, self._packed = self._packed, None
             self._begin(replay(packed, ()))
 
-    def former(self, snapshot: str | None, changes: Sequence[str]) -> Any:
-        """Return what the value once was, as an object of its own."""
-        return self._kind.restore(replay(snapshot, changes))
+    def former(self, moments: Iterable[tuple[str | None, Sequence[str]]]) -> FormerState:
+        """Return what the value once was, as an object of its own; see `FormerState`."""
+        return self._kind.former(moments)
 
     def adopt(self, former: Any) -> None:
         """Make an object that someone holds the live value: it gets what that has."""

@@ -32,6 +32,7 @@ class ActiveRun:
         steps: results of finished steps, by position, handler, name and number.
         parked: handlers that wait, by position and name.
         collected: events that are kept, by key.
+        completed: the position of the event that completed a collection last, by key.
         resumed_at: the position that may have been handled in part before.
         failure: why the run fails when it settles, if it does.
         error: why the store refused something that the handler at work asked for.
@@ -59,6 +60,7 @@ class ActiveRun:
         default_factory=dict[tuple[int, str], "ParkedRow"]
     )
     collected: dict[str, list[StoredEvent]] = field(default_factory=dict[str, list["StoredEvent"]])
+    completed: dict[str, int] = field(default_factory=dict[str, int])
     error: BaseException | None = None
     is_state_void: bool = False
     task: asyncio.Task[None] | None = None
@@ -105,16 +107,30 @@ class ActiveRun:
                     self.pending.append(event)
             self.head = max(self.head, event.position)
 
-    def arrange(self, wanted: Outstanding, kept: Sequence[tuple[str, StoredEvent]]) -> None:
-        """Take in what a handler has arranged for later."""
-        for place in wanted.woken:
-            self.parked.pop(place, None)
+    def arrange(
+        self,
+        wanted: Outstanding,
+        kept: Sequence[tuple[str, StoredEvent]] = (),
+        completed: Sequence[str] = (),
+        place: int = 0,
+    ) -> None:
+        """Take in what a handler has arranged for later.
+
+        Args:
+            wanted: what its commit takes along.
+            kept: keys and events that are collected from now on.
+            completed: keys of collections that its event has completed.
+            place: the position of this event.
+        """
+        for handler in wanted.woken:
+            self.parked.pop(handler, None)
         for row in wanted.parked:
             self.parked[row.position, row.handler] = row
-        for key, event_id in wanted.spent:
-            self.collected[key] = [each for each in self.collected[key] if each.id != event_id]
         for key, event in kept:
             self.collected.setdefault(key, []).append(event)
+        for key, event_id in wanted.spent:
+            self.collected[key] = [each for each in self.collected[key] if each.id != event_id]
+        self.completed.update(dict.fromkeys(completed, place))
 
     def follow(self, result: Committed) -> None:
         """Take in what a commit came to."""

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
-from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from flowstore import token
 from flowstore.engine.due import due_at
-from flowstore.engine.trigger import Trigger
+from flowstore.engine.joining import join, wanted
 from flowstore.errors import ConfigurationError, TaskTimeoutError
 from flowstore.events import TASK_FAILED, WorkflowEvent
 from flowstore.store.base import (
@@ -27,9 +25,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime, timedelta
 
-    from flowstore.codec import Codec
     from flowstore.engine.active import ActiveRun
+    from flowstore.engine.past import Past
     from flowstore.engine.surroundings import Surroundings
+    from flowstore.engine.trigger import Trigger
     from flowstore.routing import Outcome
     from flowstore.store.base import StoredEvent
 
@@ -42,6 +41,9 @@ class Arrangements:
     Attributes:
         outstanding: what the commit has to take along.
         kept: keys and events that are collected from now on.
+        completed: keys of collections that this event has completed.
+        collected: what each call of ``ctx.collect`` gave: positions, or None.
+        past: what a handler that waits, or did, has behind it.
     """
 
     __slots__ = (
@@ -51,8 +53,11 @@ class Arrangements:
         "_scheduled",
         "_stored",
         "_submitted",
+        "collected",
+        "completed",
         "kept",
         "outstanding",
+        "past",
     )
 
     def __init__(
@@ -66,11 +71,14 @@ class Arrangements:
         self._submitted = 0
         self.outstanding = Outstanding()
         self.kept: list[tuple[str, StoredEvent]] = []
+        self.completed: list[str] = []
+        self.collected: list[list[int] | None] = []
+        self.past: Past | None = None
 
     def forget(self) -> None:
         """Begin anew behind a wait: what was arranged before it has been recorded."""
         self.outstanding = Outstanding()
-        self.kept = []
+        self.kept, self.completed = [], []
 
     # --- timers ------------------------------------------------------------------------
 
@@ -175,78 +183,47 @@ class Arrangements:
         """Keep the event until the others are there; return them all then."""
         codec, stored = self._around.codec, self._stored
         codec.check_text(key, "key", codec.limits.name_length)
-        triggers = [Trigger.of(event, codec) for event in _wanted(events, count)]
+        triggers = wanted(events, count, codec)
         data = codec.decode(stored.name, stored.version, stored.data)
         if not any(trigger.fits(stored.name, data, codec) for trigger in triggers):
-            wanted = ", ".join(sorted({trigger.name for trigger in triggers}))
+            names = ", ".join(sorted({trigger.name for trigger in triggers}))
             raise ConfigurationError(
                 f"ctx.collect({key!r}): {stored.name!r}, the event being handled, is none of "
-                f"those that are collected: {wanted}"
+                f"those that are collected: {names}"
             )
-        before = self._run.collected.get(key, [])
-        if any(kept.id == stored.id for kept in before):
-            return None
-        gone = {event_id for spent, event_id in self.outstanding.spent if spent == key}
-        here = [*(each for each in before if each.id not in gone), stored]
-        found = _match(triggers, here, codec) if len(here) >= len(triggers) else None
-        if found is None or stored not in found:
-            row = CollectedRow(self._run.id, key, stored.id, stored.position)
-            self.outstanding.collected.append(row)
-            self.kept.append((key, stored))
+        if self.past is not None and self.past.is_replayed:
+            found = self.past.recollect(len(self.collected))
+        else:
+            found = self._join(key, triggers)
+        self.collected.append(None if found is None else [each.position for each in found])
         if found is None:
             return None
-        self.outstanding.spent += [(key, each.id) for each in found if each is not stored]
-        if count is not None:
-            found.sort(key=lambda each: _natural(each.id))
         return [
             self._handed_out(each, trigger) for each, trigger in zip(found, triggers, strict=True)
         ]
 
+    def _join(self, key: str, triggers: Sequence[Trigger]) -> list[StoredEvent] | None:
+        stored, wanted_now = self._stored, self.outstanding
+        gone = {event_id for spent, event_id in wanted_now.spent if spent == key}
+        before = [each for each in self._run.collected.get(key, ()) if each.id not in gone]
+        before += [each for kept, each in self.kept if kept == key]
+        is_used = key in self.completed or self._run.completed.get(key) == stored.position
+        if is_used or any(each.id == stored.id for each in before):
+            return None
+        here = [*before, stored]
+        found = None
+        if len(here) >= len(triggers):
+            found = join(triggers, here, self._around.codec)
+        if found is None or stored not in found:
+            row = CollectedRow(self._run.id, key, stored.id, stored.position)
+            wanted_now.collected.append(row)
+            self.kept.append((key, stored))
+        if found is not None:
+            wanted_now.spent += [(key, each.id) for each in found if each is not stored]
+            self.completed.append(key)
+        return found
+
     def _handed_out(self, stored: StoredEvent, trigger: Trigger) -> Any:
         codec = self._around.codec
-        event = codec.event(stored, self._run.correlation_id)
+        event = self._around.codec.event(stored, self._run.correlation_id)
         return codec.typed(stored.name, event.data) if trigger.is_class else event
-
-
-def _wanted(events: Sequence[Event] | Event, count: int | None) -> Sequence[Event]:
-    """Return one entry for each event that is needed."""
-    if not isinstance(events, (list, tuple)):
-        if type(count) is not int or count < 1:
-            raise ConfigurationError(
-                f"ctx.collect: count={count!r}: how many of the one event, from 1; or give a list"
-            )
-        return [events] * count  # type: ignore[list-item]  # not a sequence: it has no brackets
-    if count is not None or not events:
-        raise ConfigurationError(
-            "ctx.collect: give a list with an entry for each event, or one event and count="
-        )
-    return events
-
-
-def _match(
-    triggers: list[Trigger], events: list[StoredEvent], codec: Codec
-) -> list[StoredEvent] | None:
-    """Return an event for each trigger, the earliest that fits; None if some are missing."""
-    needed = Counter(_key(each) for each in triggers)
-    found: dict[str, list[StoredEvent]] = {}
-    by_key = {_key(each): each for each in triggers}
-    for stored in events:
-        data = codec.decode(stored.name, stored.version, stored.data)
-        for key, trigger in by_key.items():
-            taken = found.setdefault(key, [])
-            if len(taken) < needed[key] and trigger.fits(stored.name, data, codec):
-                taken.append(stored)
-                break
-    if any(len(found.get(key, ())) < number for key, number in needed.items()):
-        return None
-    return [found[_key(each)].pop(0) for each in triggers]
-
-
-def _key(trigger: Trigger) -> str:
-    return f"{trigger.name}\n{trigger.condition}"
-
-
-def _natural(event_id: str) -> list[tuple[int, int, str]]:
-    """Return a sort key by which 1/h/t2 comes before 1/h/t10."""
-    parts = re.split(r"(\d+)", event_id)
-    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from flowstore.context import Context
 from flowstore.engine.calls import in_thread
-from flowstore.engine.journal import AttemptJournal, brief
+from flowstore.engine.journal import brief
+from flowstore.engine.waits import WaitingJournal
 from flowstore.errors import EventTypeError, HandlerReturnError, HandlerTimeoutError
 from flowstore.events import WorkflowEvent
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
 
-class Attempt(AttemptJournal):
+class Attempt(WaitingJournal):
     """Calls the handler; what it says to its context is kept by the journal."""
 
     __slots__ = ()
@@ -56,20 +57,18 @@ class Attempt(AttemptJournal):
             returned = handler.function(*arguments)
         else:
             returned = await in_thread(handler.name, partial(self._call_plain, arguments))
-        if hasattr(returned, "__aiter__"):
-            items = cast("AsyncIterator[Any]", returned)
-            async for item in items:
-                if self._take(item):
-                    break
+        try:
+            if hasattr(returned, "__aiter__"):
+                await self._take_all(cast("AsyncIterator[Any]", returned))
             else:
                 return
             close = getattr(returned, "aclose", None)
             if close is not None:
                 await close()
             return
-        if inspect.isawaitable(returned):
-            returned = await returned
-        self._take_returned(returned)
+        close = getattr(items, "aclose", None)
+        if close is not None:
+            await close()
 
     def _call_plain(self, arguments: tuple[Any, ...]) -> Any:
         """Call a plain function or generator; this runs in a worker thread."""

@@ -68,7 +68,9 @@ async def handle_event(around: Around, run: ActiveRun, stored: StoredEvent) -> D
 
 async def wake_handlers(around: Around, run: ActiveRun, stored: StoredEvent, done: Done) -> None:
     """Call the parked handlers again that have waited for this event."""
-    for row in [row for row in run.parked.values() if awaits(row, stored, around.codec)]:
+    # In this order also when they were parked in another one, or have been loaded.
+    waiting = [run.parked[each] for each in sorted(run.parked)]
+    for row in [row for row in waiting if awaits(row, stored, around.codec)]:
         name = continued_name(row)
         if (stored.position, name) in run.finished or (row.position, row.handler) not in run.parked:
             continue
@@ -102,10 +104,13 @@ async def _try(
     run.error = None
     try:
         origin = stored if parked is None else parked[1].event
-        event = around.codec.event(origin, run.correlation_id)
-        attempt = Attempt(around, run, origin, event, handler)
         if parked is not None:
+            attempt = Attempt(around, run, origin, _envelope(origin, run), handler)
             attempt.resume(*parked, stored)
+        event = around.codec.event(origin, run.correlation_id)
+        if attempt is None:
+            attempt = Attempt(around, run, origin, event, handler)
+        attempt.event = event
         if handler.timeout is None:
             await attempt.call()
         else:
@@ -142,9 +147,7 @@ def _finish(around: Around, attempt: Attempt, done: Done) -> Exception | None:
     """Take over what a handler did; its state must be one that can be stored."""
     run, past = attempt.run, attempt.past
     try:
-        if past is not None:
-            attempt.look_back(past)
-        change = run.state.change()
+        change = attempt.conclude()
     except FlowstoreError as error:
         return error
     if past is not None and past.is_unmoved:
@@ -173,13 +176,15 @@ def _finish(around: Around, attempt: Attempt, done: Done) -> Exception | None:
 
 def _arrange(run: ActiveRun, attempt: Attempt, done: Done) -> None:
     """Take over what begins and ends with the handler."""
-    wanted, kept = Outstanding(), []
-    if attempt.arranged is not None:
-        wanted.add(attempt.arranged.outstanding)
-        kept = attempt.arranged.kept
+    wanted, arranged = Outstanding(), attempt.arranged
+    if arranged is not None:
+        wanted.add(arranged.outstanding)
     if attempt.past is not None:
         wanted.add(attempt.past.outstanding(run.number + len(done.transitions)))
-    run.arrange(wanted, kept)
+    if arranged is None:
+        run.arrange(wanted)
+    else:
+        run.arrange(wanted, arranged.kept, arranged.completed, attempt.event.position or 0)
     if done.outstanding is None:
         done.outstanding = Outstanding()
     done.outstanding.add(wanted)

@@ -13,6 +13,7 @@ from flowstore.errors import (
     ConfigurationError,
     EventTypeError,
     FlowstoreError,
+    InvalidValueError,
 )
 from flowstore.events import PROGRESS, WorkflowEvent
 from flowstore.store.base import (
@@ -25,16 +26,18 @@ from flowstore.store.base import (
     NewEvent,
     StepRow,
 )
+from flowstore.stream import sources_of
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable, Mapping
-    from datetime import datetime, timedelta
+    from collections.abc import Callable
+    from datetime import datetime
 
     from flowstore.engine.active import ActiveRun
+    from flowstore.engine.past import Past
     from flowstore.engine.surroundings import Surroundings
-    from flowstore.routing import Handler, Outcome
-    from flowstore.store.base import ParkedRow, ParkedWork, StoredEvent
+    from flowstore.routing import Handler
+    from flowstore.store.base import StoredEvent
 
 
 class AttemptJournal:
@@ -47,16 +50,19 @@ class AttemptJournal:
         recorded_as: the handler's name in the record.
         arranged: what it has arranged for later; None for nothing.
         past: what a handler that waits, or did, has behind it; None for all others.
+        change: what it has done to the state until it was parked.
     """
 
     __slots__ = (
         "_announced",
         "_around",
         "_emitted",
+        "_steps_under_way",
         "_stored",
         "_used",
         "arranged",
         "attempt",
+        "change",
         "completed",
         "drops",
         "event",
@@ -87,6 +93,7 @@ class AttemptJournal:
     ) -> None:
         self._around = around
         self._stored = stored
+        self._steps_under_way = 0
         self._announced = 0
         self._emitted = 0
         self._used: dict[str, int] | None = None
@@ -106,31 +113,12 @@ class AttemptJournal:
         self.events: list[NewEvent] | None = None
         self.drops: list[DropRow] | None = None
         self.statements: list[tuple[Any, Any]] | None = None
+        self.change: str | None = None
         self.is_parked = False
         self.is_stale = False
         self.completed = False
         self.repeats = False
         self.result: str | None = None
-
-    def resume(self, row: ParkedRow, work: ParkedWork, stored: StoredEvent) -> None:
-        """Go on with a handler that was parked.
-
-        Args:
-            row: how it was parked.
-            work: what it has behind it.
-            stored: the event that wakes it.
-        """
-        run = self.run
-        self.position = stored.position
-        self.recorded_as = continued_name(row)
-        self.attempt = run.tries.get((stored.position, self.recorded_as), 0) + 1
-        # What it emits may be in the log, should it not do the same as before.
-        self.repeats = True
-        self.past = Past(self._around, run, self._stored, self.handler_name, row.started_at)
-        for step in work.steps:
-            run.steps[step.position, step.handler, step.name, step.number] = step.result
-        state = run.state.former(work.state, work.changes) if row.kind == WAIT else None
-        self.past.resume(row, [*work.answers, stored], state)
 
     @property
     def outcome(self) -> str:
@@ -140,18 +128,6 @@ class AttemptJournal:
         if self.past is not None and self.past.is_postponed:
             return POSTPONED
         return DROPPED if self.is_stale else HANDLED
-
-    def look_back(self, past: Past) -> None:
-        """See that a handler which waits, or did, has come to the right end.
-
-        Raises:
-            HandlerChangedError: it ended before the wait at which it was parked.
-        """
-        past.check_end()
-        if past.is_postponed:
-            self.events = self.drops = self.statements = self.result = self.arranged = None
-            self.is_stale = self.completed = False
-            self.run.state.restore()
 
     # --- the journal -------------------------------------------------------------------
 
@@ -163,15 +139,15 @@ class AttemptJournal:
     def get_state(self) -> Any:
         """Return the live state, or in the past of a parked handler what it was then."""
         self._check_open()
-        if self.past is not None and self.past.is_replayed:
-            return self.past.state
+        if self.past is not None and self.past.former is not None:
+            return self.past.former.value
         return self.run.state.value
 
     def set_state(self, value: Any) -> None:
         """Replace the state."""
         self._check_open()
-        if self.past is not None and self.past.is_replayed:
-            self.past.state = value
+        if self.past is not None and self.past.former is not None:
+            self.past.former.value = value
         else:
             self.run.state.value = value
 
@@ -180,7 +156,13 @@ class AttemptJournal:
         if self.has_ended:
             self._check_open()
         around, stored = self._around, self._stored
-        encoded = around.codec.encode(event)
+        try:
+            encoded = around.codec.encode(event)
+        except InvalidValueError:
+            if not (isinstance(event, WorkflowEvent) and sources_of(event)):
+                raise
+            self._stream(event)
+            return
         chosen = None
         if isinstance(event, WorkflowEvent) and (
             event.id is not None or event.correlation_id is not None
@@ -216,7 +198,7 @@ class AttemptJournal:
     def _announce(self, event: NewEvent) -> None:
         if self.past is not None and self.past.is_replayed:
             return
-        repeats = self.run.resumed_at >= self._stored.position
+        repeats = self._is_repeated
         if self.handler.runs_on_loop:
             self._around.announce(self.run, event, repeats=repeats)
         else:
@@ -271,47 +253,8 @@ class AttemptJournal:
         self._check_open()
         if self.arranged is None:
             self.arranged = Arrangements(self._around, self.run, self._stored, self.handler_name)
+        self.arranged.past = self.past
         return self.arranged
-
-    async def wait_for(
-        self,
-        event: str | type | Outcome,
-        where: Mapping[str, Any] | Callable[[Any], bool] | None,
-        timeout: float | timedelta | None,
-    ) -> Any:
-        """Return the event that ends this wait, or park the handler until it has come."""
-        past = self._waits()
-        if self.completed and not past.is_replayed:
-            raise ConfigurationError("ctx.wait_for: the run is completed; nothing comes any more")
-        was_replayed = past.is_replayed
-        try:
-            return await past.answer(self.position, event, where, timeout)
-        except Parking:
-            self.has_ended = self.is_parked = True
-            raise
-        finally:
-            if was_replayed and not past.is_replayed:
-                self._begin_present(past)
-
-    def _begin_present(self, past: Past) -> None:
-        """Behind the last recorded wait: what was done before it is recorded as well."""
-        self.events = self.drops = self.statements = self.result = None
-        self.is_stale = self.completed = False
-        if self.arranged is not None:
-            self.arranged.forget()
-        self.run.state.adopt(past.state)
-        past.state = None
-
-    def postpone(self, until: str | type | Outcome | datetime | float | timedelta) -> None:
-        """Have the event handled again later."""
-        self._waits().postpone(self.position, until)
-
-    def _waits(self) -> Past:
-        self._check_open()
-        if self.past is None:
-            stored, began = self._stored, self.started_at
-            self.past = Past(self._around, self.run, stored, self.handler_name, began)
-        return self.past
 
     async def step(
         self,
@@ -335,7 +278,11 @@ class AttemptJournal:
             keywords = {**keywords, "idempotency_key": self._key(name, number)}
         clock = self._around.clock
         started = clock.now()
-        value = await call_step(name, function, arguments, keywords)
+        self._steps_under_way += 1
+        try:
+            value = await call_step(name, function, arguments, keywords)
+        finally:
+            self._steps_under_way -= 1
         text = codec.encode_value(value, f"step[{name!r}]", annotation=annotation)
         self._check_open()
         step = StepRow(run.id, *key, text, started, clock.now() - started)

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from flowstore.errors import ConfigurationError
+from flowstore.errors import ConfigurationError, FlowstoreError
 from flowstore.events import WAIT_EXPIRED
-from flowstore.routing import Outcome
+from flowstore.routing import EVERYTHING, Outcome
+from flowstore.store.base import Behind
 
 if TYPE_CHECKING:
     from flowstore.codec import Codec
@@ -65,9 +66,16 @@ class Trigger:
         said: dict[str, Any] = json.loads(row.condition) if row.condition else {}
         return cls(row.name or "", said.get("class", False), said.get("where", {}))
 
+    def is_unknown(self, codec: Codec) -> bool:
+        """Tell whether its class is not known here, so that only the handler can tell what fits.
+
+        A class that is only waited for is known from the first wait for it in this process.
+        """
+        return self.is_class and codec.types.type_for(self.name) is None
+
     def fits_name(self, name: str, codec: Codec) -> bool:
         """Tell whether events of this name can fit."""
-        if name == self.name:
+        if name == self.name or (self.name == EVERYTHING and name != WAIT_EXPIRED):
             return True
         kind = codec.types.type_for(self.name) if self.is_class else None
         return kind is not None and kind in codec.types.lineage(name)
@@ -88,12 +96,15 @@ def awaits(row: ParkedRow, stored: StoredEvent, codec: Codec) -> bool:
     """Tell whether this is an event that a parked handler waits for, as far as its row says."""
     if ends_wait(row, stored):
         return True
-    if row.name is None:
+    if row.name is None or row.position >= stored.position:  # it was parked at this very event
         return False
     trigger = Trigger.from_row(row)
-    if not trigger.fits_name(stored.name, codec):
-        return False
-    data = codec.decode(stored.name, stored.version, stored.data) if trigger.where else None
+    if trigger.is_unknown(codec) or not trigger.where:
+        return may_await(row, stored.name, codec)
+    try:
+        data = codec.decode(stored.name, stored.version, stored.data)
+    except FlowstoreError:
+        return True  # the handler is told when it asks for the event
     return trigger.fits(stored.name, data, codec)
 
 
@@ -101,7 +112,10 @@ def may_await(row: ParkedRow, name: str, codec: Codec) -> bool:
     """Tell whether a parked handler may wait for an event of this name."""
     if name == WAIT_EXPIRED:
         return True
-    return row.name is not None and Trigger.from_row(row).fits_name(name, codec)
+    if row.name is None:
+        return False
+    trigger = Trigger.from_row(row)
+    return trigger.fits_name(name, codec) or trigger.is_unknown(codec)
 
 
 def continued_name(row: ParkedRow) -> str:
@@ -116,7 +130,8 @@ def ends_wait(row: ParkedRow, stored: StoredEvent) -> bool:
 
 def expiry_id(row: ParkedRow) -> str:
     """Return the id of the event that ends this wait when its time is over."""
-    number = len(json.loads(row.answers)) + 1
+    behind = Behind.read(row.answers)
+    number = len(behind.waits) + behind.times + 1
     return f"{row.position}/{row.handler}/{_LETTER[row.kind]}{number}"
 
 

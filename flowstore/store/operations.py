@@ -77,13 +77,13 @@ class Outstanding:
         self.tasks += later.tasks
         self.parked += later.parked
         self.woken += later.woken
-        spent = set(later.spent)
         # What is kept and spent in one transaction has never been there.
-        gone = {(row.key, row.event_id) for row in self.collected} & spent
-        if gone:
-            self.collected = [row for row in self.collected if (row.key, row.event_id) not in gone]
+        passed = {(row.key, row.event_id) for row in self.collected} & set(later.spent)
+        if passed:
+            kept = [row for row in self.collected if (row.key, row.event_id) not in passed]
+            self.collected = kept
         self.collected += later.collected
-        self.spent += [each for each in later.spent if each not in gone]
+        self.spent += [each for each in later.spent if each not in passed]
 
 
 @dataclass(slots=True)

@@ -143,14 +143,13 @@ class ParkedWork:
 
     Args:
         event: the one that it handles.
-        answers: the events that ended its earlier waits, in order.
-        state: the snapshot before it began, or None.
-        changes: the state changes from there to where it began, in order.
+        events: those that its row names, by position.
+        states: the state that it began with, and what it was whenever it went on: a snapshot to
+            start from, None to go on from the one before, and the changes from there on.
         steps: its finished steps.
     """
 
     event: StoredEvent
-    answers: Sequence[StoredEvent] = ()
-    state: str | None = None
-    changes: Sequence[str] = ()
+    events: dict[int, StoredEvent] = field(default_factory=dict[int, "StoredEvent"])
+    states: Sequence[tuple[str | None, Sequence[str]]] = ()
     steps: Sequence[StepRow] = ()

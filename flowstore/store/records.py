@@ -6,6 +6,7 @@ of them is handed to the driver as it is.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -206,7 +207,7 @@ class ParkedRow(NamedTuple):
             ``postpone`` for one that has put the event off; nothing of it is recorded.
         name: the event that wakes it: a name, or that of a class; None if only a timer does.
         condition: what else is asked of that event, as JSON; see `engine.trigger`.
-        answers: positions of the events that ended its earlier waits, as a JSON list.
+        answers: what it has behind it, as JSON; see `Behind`.
         started_at: when its first attempt began, for ``ctx.now()``.
         state_number: the run's last transition when it began: the state that it began with.
     """

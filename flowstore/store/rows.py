@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from flowstore.store import base
-from flowstore.store.base import Loaded, ParkedWork, RunRow, StoredEvent, TransitionRow
+from flowstore.store.base import Behind, Loaded, ParkedWork, RunRow, StoredEvent, TransitionRow
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
 
     from flowstore.store.base import ParkedRow
     from flowstore.store.leases import Leases
@@ -154,18 +153,36 @@ class Rows:
         """Read what a parked handler needs to go on."""
         self.flush()
         execute, sql, run_id = self._connection.execute, self._sql, row.run_id
-        places = [row.position, *cast("list[int]", json.loads(row.answers))]
-        event, *answers = (
-            StoredEvent(*execute(sql.event_at, (run_id, place)).fetchone()) for place in places
-        )
-        work = ParkedWork(event, answers)
-        found = execute(sql.snapshot_before, (run_id, row.position, 1, 0)).fetchone()
-        after, work.state = found or (0, None)
-        changes = execute(sql.changes_until, (run_id, after, row.state_number))
-        work.changes = [change for (change,) in changes]
+        behind = Behind.read(row.answers)
+        work = ParkedWork(self._event_at(run_id, row.position))
+        work.events = {place: self._event_at(run_id, place) for place in behind.places()}
+        moments = [(row.position, row.state_number)]
+        moments += [(place, number) for place, number in behind.waits if number is not None]
+        work.states = list(self._states(run_id, moments))
         steps = execute(sql.steps_of, (run_id, row.position, row.handler))
         work.steps = [base.StepRow(*step) for step in steps]
         return work
+
+    def _event_at(self, run_id: int, position: int) -> StoredEvent:
+        row = self._connection.execute(self._sql.event_at, (run_id, position)).fetchone()
+        return StoredEvent(*row)
+
+    def _states(
+        self, run_id: int, moments: Sequence[tuple[int, int]]
+    ) -> Iterator[tuple[str | None, list[str]]]:
+        """Read what the state was: before the transition behind each number, at its position."""
+        execute, sql = self._connection.execute, self._sql
+        newest, before, last = 0, 0, 0
+        for position, number in moments:
+            found = execute(sql.snapshot_before, (run_id, position, 1, 0)).fetchone()
+            snapshot: str | None = None
+            if found is not None and found[0] > newest:
+                newest, snapshot = found
+                before, last = newest, 0
+            changes = execute(sql.changes_between, (run_id, before, last, number))
+            yield snapshot, [change for (change,) in changes]
+            # Whatever comes behind this number is at this position, or at a later one.
+            before, last = position - 1, number
 
     def events_after(self, run_id: int, after: int, limit: int) -> list[StoredEvent]:
         """Return the next events of a run."""

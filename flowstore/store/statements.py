@@ -78,7 +78,7 @@ class Statements(NamedTuple):
     steps_after: str
     event_at: str
     snapshot_before: str
-    changes_until: str
+    changes_between: str
     steps_of: str
 
 
@@ -140,16 +140,17 @@ def _selects_of_parked() -> dict[str, Any]:
             .limit(1),
             ("key", "place", "param_1", "param_2"),
         ),
-        "changes_until": (
+        "changes_between": (
             select(transition.c.change)
             .where(
                 transition.c.run_id == key,
                 transition.c.position > place,
+                transition.c.number > bindparam("first"),
                 transition.c.number <= bindparam("last"),
                 transition.c.change.is_not(None),
             )
             .order_by(transition.c.position, transition.c.number),
-            ("key", "place", "last"),
+            ("key", "place", "first", "last"),
         ),
         "steps_of": (
             select(*step.columns)
