@@ -57,18 +57,20 @@ class Attempt(WaitingJournal):
             returned = handler.function(*arguments)
         else:
             returned = await in_thread(handler.name, partial(self._call_plain, arguments))
-        try:
-            if hasattr(returned, "__aiter__"):
-                await self._take_all(cast("AsyncIterator[Any]", returned))
+        if hasattr(returned, "__aiter__"):
+            items = cast("AsyncIterator[Any]", returned)
+            async for item in items:
+                if self._take(item):
+                    break
             else:
                 return
             close = getattr(returned, "aclose", None)
             if close is not None:
                 await close()
             return
-        close = getattr(items, "aclose", None)
-        if close is not None:
-            await close()
+        if inspect.isawaitable(returned):
+            returned = await returned
+        self._take_returned(returned)
 
     def _call_plain(self, arguments: tuple[Any, ...]) -> Any:
         """Call a plain function or generator; this runs in a worker thread."""

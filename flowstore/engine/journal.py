@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any
 from flowstore.clock import to_datetime
 from flowstore.engine.arrangements import Arrangements
 from flowstore.engine.calls import call_step, return_annotation, takes_idempotency_key
-from flowstore.engine.past import WAIT, Parking, Past
-from flowstore.engine.trigger import continued_name
 from flowstore.errors import (
     ConfigurationError,
     EventTypeError,

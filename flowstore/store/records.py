@@ -6,7 +6,6 @@ of them is handed to the driver as it is.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
