@@ -171,7 +171,7 @@ class WorkflowManager(Registering):
         try:
             await engine.attendance.attend(operation, watcher)
             while (stored := await watcher.next(engine.store.reader)) is not None:
-                yield self._codec.event(stored, name)
+                yield engine.streams.event(stored, name, watcher.held.pop(stored.id, None))
         finally:
             engine.attendance.leave(watcher)
 

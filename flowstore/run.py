@@ -59,13 +59,14 @@ class Run:
         reader = await runtime.reader()
         await self.info()
         if follow:
-            async for stored in engine.attendance.follow(Watcher(name, after)):
-                yield runtime.codec.event(stored, name)
+            watcher = Watcher(name, after)
+            async for stored in engine.attendance.follow(watcher):
+                yield engine.streams.event(stored, name, watcher.held.pop(stored.id, None))
             return
         while True:
             page = await reader.read_events(name, after=after, limit=_PAGE)
             for stored in page:
-                yield runtime.codec.event(stored, name)
+                yield engine.streams.event(stored, name)
             if len(page) < _PAGE:
                 return
             after = page[-1].position

@@ -57,20 +57,33 @@ class Attempt(WaitingJournal):
             returned = handler.function(*arguments)
         else:
             returned = await in_thread(handler.name, partial(self._call_plain, arguments))
-        if hasattr(returned, "__aiter__"):
-            items = cast("AsyncIterator[Any]", returned)
-            async for item in items:
-                if self._take(item):
-                    break
+        try:
+            if hasattr(returned, "__aiter__"):
+                await self._take_all(cast("AsyncIterator[Any]", returned))
             else:
-                return
-            close = getattr(returned, "aclose", None)
-            if close is not None:
-                await close()
+                if inspect.isawaitable(returned):
+                    returned = await returned
+                self._take_returned(returned)
+            if self.streams is not None:
+                await self.streams.drain()
+        finally:
+            if self.streams is not None:
+                await self.streams.stop()
+
+    async def _take_all(self, items: AsyncIterator[Any]) -> None:
+        """Emit what an async generator yields; it goes on when a stream has come to its end."""
+        async for item in items:
+            begun = 0 if self.streams is None else self.streams.begun
+            is_last = self._take(item)
+            if self.streams is not None and self.streams.begun > begun:
+                await self.streams.drain(begun)
+            if is_last:
+                break
+        else:
             return
-        if inspect.isawaitable(returned):
-            returned = await returned
-        self._take_returned(returned)
+        close = getattr(items, "aclose", None)
+        if close is not None:
+            await close()
 
     def _call_plain(self, arguments: tuple[Any, ...]) -> Any:
         """Call a plain function or generator; this runs in a worker thread."""
@@ -78,7 +91,12 @@ class Attempt(WaitingJournal):
         if not inspect.isgenerator(returned):
             return returned
         for item in returned:
-            if self._take(item):
+            begun = 0 if self.streams is None else self.streams.begun
+            is_last = self._take(item)
+            if self.streams is not None and self.streams.begun > begun:
+                drained = self.streams.drain(begun)
+                asyncio.run_coroutine_threadsafe(drained, self._around.loop).result()
+            if is_last:
                 returned.close()
         return None
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Protocol
 
-from flowstore.engine.watch import Waiter, Watcher, Watchers
+from flowstore.engine.watch import AnyWatcher, Waiter, Watcher, Watchers
 from flowstore.errors import StaleEventError, StoreError
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Generator
 
     from flowstore.engine.active import ActiveRun
     from flowstore.engine.claims import Claims
@@ -93,17 +93,24 @@ class Attendance:
         finally:
             self._claims.relax()
 
-    async def wait(self, waiter: Waiter) -> None:
-        """Return when the run has settled, whoever handles it."""
+    @contextlib.contextmanager
+    def watch(self, watcher: AnyWatcher) -> Generator[AnyWatcher]:
+        """Tell a watcher when it should look, as long as the block lasts."""
         try:
-            with self._watchers.add(waiter):
+            with self._watchers.add(watcher):
                 self._host.check_open()
-                if waiter.correlation_id not in self._host.active:
+                if watcher.correlation_id not in self._host.active:
                     self._claims.keep_watch()
-                    waiter.look()
-                await waiter.wait(self._host.store.reader)
+                yield watcher
         finally:
             self._claims.relax()
+
+    async def wait(self, waiter: Waiter) -> None:
+        """Return when the run has settled, whoever handles it."""
+        with self.watch(waiter):
+            if waiter.correlation_id not in self._host.active:
+                waiter.look()
+            await waiter.wait(self._host.store.reader)
 
     async def settle(self, names: list[str]) -> list[str]:
         """Handle these runs until they have settled; return those that no one else had."""

@@ -18,6 +18,7 @@ from flowstore.engine.decide import (
 from flowstore.engine.drive import drive
 from flowstore.engine.recording import Appending, Batch, Recording, ignore, retrieve, tell
 from flowstore.engine.states import StateCache
+from flowstore.engine.streams import Streams
 from flowstore.engine.tasks import TaskRunner
 from flowstore.engine.timers import Timers
 from flowstore.engine.watch import Watchers
@@ -103,6 +104,7 @@ class Engine:
         self.orphans: dict[str, int] = {}
         self._kind = kind
         self._watchers = Watchers()
+        self.streams = Streams(self, self._watchers)
         self._claims = Claims(self)
         self._timers = Timers(self)
         self._task_runner = TaskRunner(self)
@@ -300,10 +302,14 @@ class Engine:
             self.states.put(run.correlation_id, run.number, run.state)
         self._claims.plan()
 
-    def announce(self, run: ActiveRun, event: base.NewEvent, *, repeats: bool) -> None:
-        """Append a progress event now; whether that went well shows at the handler's commit."""
+    def announce(
+        self, run: ActiveRun, event: base.NewEvent, *, repeats: bool
+    ) -> asyncio.Future[Committed]:
+        """Append an event now; whether that went well shows at the handler's commit."""
         commit = announce(run, event, self.clock.now(), repeats=repeats)
-        self.commit(run, commit).add_done_callback(retrieve)
+        future = self.commit(run, commit)
+        future.add_done_callback(retrieve)
+        return future
 
     async def record_step(self, run: ActiveRun, step: base.StepRow) -> None:
         """Put a step's result on disk."""

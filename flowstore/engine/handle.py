@@ -107,7 +107,7 @@ async def _try(
         if parked is not None:
             attempt = Attempt(around, run, origin, _envelope(origin, run), handler)
             attempt.resume(*parked, stored)
-        event = around.codec.event(origin, run.correlation_id)
+        event = around.streams.event(origin, run.correlation_id)
         if attempt is None:
             attempt = Attempt(around, run, origin, event, handler)
         attempt.event = event
@@ -239,6 +239,8 @@ def _fail(
         )
         done.ready_at = around.clock.now() + int(seconds * 1_000_000)
         return
+    if attempt.streams is not None:
+        attempt.streams.fail(text)
     if attempt.past is not None and attempt.past.row is not None:
         attempt.past.parked = None
         attempt.arranged = None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from flowstore.clock import to_datetime
 from flowstore.engine.arrangements import Arrangements
 from flowstore.engine.calls import call_step, return_annotation, takes_idempotency_key
+from flowstore.engine.streams import Streaming
 from flowstore.errors import (
     ConfigurationError,
     EventTypeError,
@@ -79,6 +80,7 @@ class AttemptJournal:
         "run",
         "started_at",
         "statements",
+        "streams",
     )
 
     def __init__(
@@ -103,6 +105,7 @@ class AttemptJournal:
         self.handler_name = self.recorded_as = handler.name
         self.position = stored.position
         self.past: Past | None = None
+        self.streams: Streaming | None = None
         tries = run.tries
         self.attempt = tries.get((stored.position, handler.name), 0) + 1 if tries else 1
         self.resources = around.resources
@@ -203,6 +206,17 @@ class AttemptJournal:
             self._around.loop.call_soon_threadsafe(
                 lambda: self._around.announce(self.run, event, repeats=repeats)
             )
+
+    @property
+    def _is_repeated(self) -> bool:
+        """Whether what is sent off at once may be in the log already."""
+        return self.repeats or self.run.resumed_at >= self._stored.position
+
+    def _stream(self, event: WorkflowEvent) -> None:
+        if self.streams is None:
+            self.streams = Streaming(self._around, self.run, self._stored, self.handler)
+        is_replayed = self.past is not None and self.past.is_replayed
+        self.streams.emit(event, is_replayed=is_replayed, repeats=self._is_repeated)
 
     def drop(self, reason: str) -> None:
         """Record that the event is stale."""

@@ -242,7 +242,7 @@ class Past:
 
     def _shown(self, stored: StoredEvent, trigger: Trigger) -> Any:
         codec = self._around.codec
-        event = self._around.codec.event(stored, self._run.correlation_id)
+        event = self._around.streams.event(stored, self._run.correlation_id)
         return codec.typed(stored.name, event.data) if trigger.is_class else event
 
     # --- parking ---------------------------------------------------------------------------

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from flowstore.clock import Clock
     from flowstore.codec import Codec
     from flowstore.engine.active import ActiveRun
-    from flowstore.store.base import NewEvent, Operation, StepRow, Store
+    from flowstore.engine.streams import Streams
+    from flowstore.store.base import Committed, NewEvent, Operation, StepRow, Store
     from flowstore.task import Tasks
 
 
@@ -24,14 +25,17 @@ class Surroundings(Protocol):
     loop: asyncio.AbstractEventLoop
     workflow: str
     store: Store
+    streams: Streams
     tasks: Tasks
 
     def perform(self, operation: Operation) -> asyncio.Future[Any]:
         """Have the store do something."""
         ...
 
-    def announce(self, run: ActiveRun, event: NewEvent, *, repeats: bool) -> None:
-        """Append a progress event now."""
+    def announce(
+        self, run: ActiveRun, event: NewEvent, *, repeats: bool
+    ) -> asyncio.Future[Committed]:
+        """Append an event now."""
         ...
 
     async def record_step(self, run: ActiveRun, step: StepRow) -> None:

@@ -11,9 +11,10 @@ from flowstore.errors import RunNotFoundError
 from flowstore.store.base import SETTLED
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Generator, Iterable
+    from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
 
     from flowstore.store.base import Reader, StoredEvent
+    from flowstore.stream import Stream
 
 _PAGE = 500
 
@@ -25,9 +26,14 @@ class Watcher:
         position: events up to here are not wanted.
     """
 
+    shows_events = True
+    """Whether anyone gets to see the events, and so the streams that they have."""
+
     def __init__(self, correlation_id: str, position: int) -> None:
         self.correlation_id = correlation_id
         self.position = position
+        self.held: dict[str, Mapping[str, Stream]] = {}
+        """Streams with their original chunks, by the ids of events that are still to be shown."""
         self._fed: deque[StoredEvent] = deque()
         self._settled_head: int | None = None
         self._must_look = False
@@ -46,6 +52,13 @@ class Watcher:
         """Show an event that has just been appended."""
         self._fed.append(event)
         self._stir()
+
+    def hold(self, event_id: str, streams: Mapping[str, Stream]) -> bool:
+        """Keep the streams of an event that is about to be appended, if they are not here."""
+        return self.held.setdefault(event_id, streams) is streams
+
+    def moved(self) -> None:
+        """Say that a stream of the run has changed; its events have not."""
 
     def settle(self, head: int) -> None:
         """Say that the run has settled with this head."""
@@ -123,6 +136,8 @@ class Watcher:
 
 class Waiter(Watcher):
     """Waits until a run has settled, without looking at its events."""
+
+    shows_events = False
 
     def feed(self, event: StoredEvent) -> None:
         """Events do not matter here."""
@@ -203,6 +218,15 @@ class Watchers:
         """Say that nothing goes on here."""
         for name in self._by_name:
             self.fail(name, error)
+
+    def of(self, name: str) -> Sequence[Watcher]:
+        """Return those who watch a run."""
+        return self._by_name.get(name, ())
+
+    def moved(self, name: str) -> None:
+        """Say that a stream of a run has changed."""
+        for watcher in self._by_name.get(name, ()):
+            watcher.moved()
 
     def look(self, name: str) -> None:
         """Have those who watch a run look in the store."""
