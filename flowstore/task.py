@@ -242,18 +242,19 @@ class Task(Generic[P, R]):
                 for each in signature.parameters.values()
             ]
         )
-        given = {**dict.fromkeys(self._injected_by_place), **keywords}
-        try:
-            needed.bind(*arguments, **given)
-        except TypeError as error:
-            raise TaskArgumentsError(f"task {self.name}{signature}: {error}") from None
         positional = [
             each.name
             for each in signature.parameters.values()
             if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)
         ]
-        rest = next((n for n, p in signature.parameters.items() if p.kind is p.VAR_POSITIONAL), "")
-        return [*positional, *([rest] * len(arguments))][: len(arguments)]
+        rest = [n for n, p in signature.parameters.items() if p.kind is p.VAR_POSITIONAL]
+        names = [*positional, *(rest * len(arguments))][: len(arguments)]
+        filled = [name for name in self._injected_by_place if name not in names]
+        try:
+            needed.bind(*arguments, **{**dict.fromkeys(filled), **keywords})
+        except TypeError as error:
+            raise TaskArgumentsError(f"task {self.name}{signature}: {error}") from None
+        return names
 
     @cached_property
     def _injected_by_place(self) -> tuple[str, ...]:
@@ -272,8 +273,7 @@ class Task(Generic[P, R]):
 
     @cached_property
     def _types(self) -> dict[str, Any]:
-        # Not before it is needed: what an annotation names may be defined behind the function.
-        return _annotations(self.function)
+        return _annotations(self.function)  # late: what it names may be defined behind it
 
     def _parameter_of(self, key: str) -> str:
         """Return the parameter that a keyword is for: its own, or the one of the rest."""
