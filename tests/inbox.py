@@ -25,22 +25,28 @@ LIGHTHOUSE = "lighthouse-1@harbour.example"
 REGATTA = "hurry@regatta.example"
 DETAILS = '{"topic": "our regatta", "words": 500, "due": "2026-12-22"}'
 
-# Runs the pipeline and kills it at its so-many-th call of a tool, before or after the call is
-# noted; either way the tool has done its work and the step is not recorded yet.
+# Runs the pipeline and kills it at its so-many-th call of a tool: before or after the call is
+# noted (either way the tool has done its work and the step is not recorded yet), or some
+# seconds later, wherever it is then.
 KILLER = """
-import os, runpy, signal, sys
+import os, runpy, signal, sys, threading
 program, when, wanted, *sys.argv[1:] = sys.argv[1:]
 sys.path.insert(0, os.path.dirname(program))
 from writing.tools import Desk
 note, calls = Desk._called, 0
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
 def noted(*arguments, **keywords):
     global calls
     number = calls = calls + 1
-    if (number, when) == (int(wanted), "before"):
-        os.kill(os.getpid(), signal.SIGKILL)
+    is_last = number == int(wanted)
+    if is_last and when == "before":
+        die()
     note(*arguments, **keywords)
-    if (number, when) == (int(wanted), "after"):
-        os.kill(os.getpid(), signal.SIGKILL)
+    if is_last and when == "after":
+        die()
+    if is_last:
+        threading.Timer(float(when), die).start()
 Desk._called = noted
 runpy.run_path(program, run_name="__main__")
 """
@@ -160,6 +166,7 @@ def check_outcome(folder, expected):
 
 
 def kill_at_call(folder, when, number):
+    """Run the pipeline and kill it at a call; return whether it came so far."""
     words = [sys.executable, "-c", KILLER, EXAMPLES / PROGRAM, when, number, INBOX]
     done = subprocess.run(
         list(map(str, words)),
@@ -169,35 +176,21 @@ def kill_at_call(folder, when, number):
         timeout=TIMEOUT,
         check=False,
     )
-    assert done.returncode == -signal.SIGKILL
+    return done.returncode == -signal.SIGKILL
 
 
-def kill_at_line(folder, lines, delay, *words):
-    """Kill the process some time after its so-many-th line; return whether it was alive."""
-    with subprocess.Popen(
-        [sys.executable, str(EXAMPLES / PROGRAM), *map(str, words)],
-        cwd=folder,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as process:
-        for _ in range(lines):
-            process.stdout.readline()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(delay)
-        process.kill()
-        return process.wait(TIMEOUT) == -signal.SIGKILL
+def kill_at_random(folder, seed, times, most, longest):
+    """Kill the pipeline again and again; return how often it came so far.
 
-
-def kill_at_random(folder, seed, times, *words):
-    """Kill the program again and again; return how often it was alive."""
+    Args:
+        most: calls of tools that it makes before, at most.
+        longest: seconds that it goes on after them, at most.
+    """
     chance = random.Random(seed)
-    killed = 0
-    for _ in range(times):
-        place = chance.randint(1, 12), chance.random() / 50
-        killed += check_repeats(folder, lambda place=place: kill_at_line(folder, *place, *words))
-    return killed
+    places = [(chance.random() * longest, chance.randint(1, most)) for _ in range(times)]
+    return sum(
+        check_repeats(folder, lambda place=place: kill_at_call(folder, *place)) for place in places
+    )
 
 
 @contextlib.contextmanager
