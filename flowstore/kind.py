@@ -165,7 +165,7 @@ class FormerState:
 
 def _filled(former: Any, value: Any, taken: set[int]) -> Any:
     """Return the former object with what the other has, or the other if that cannot be."""
-    kind: type[object] = type(value)
+    kind: type[Any] = value.__class__
     if type(former) is not kind or id(former) in taken:  # one that is in two places is two now
         return value
     if kind is dict:
