@@ -165,6 +165,32 @@ class Context(StateView):
         """Remove a timer of this run with the handler's commit; it is no error if it is gone."""
         self._journal.arrangements.cancel(key)
 
+    def deadline(
+        self, *, delay: float | timedelta | None = None, at: datetime | None = None
+    ) -> None:
+        """Set a time by which the run has to be over, in place of the one that it has.
+
+        Then an event named ``deadline`` comes to the run, while someone serves the workflow, and
+        is handled in its turn. If a handler is registered for ``"deadline"``, or one is parked
+        to wait for it, it is an event like any other; else the run is closed: it has ``failed``,
+        the reason is "its deadline passed", and whatever is outstanding ends. A deadline that is
+        set anew or removed before its event had its turn no longer counts. Like a timer it is
+        set with the handler's commit and ends with the run; a run that has one is not ``idle``
+        but ``waiting``.
+
+        Args:
+            delay: how long after now; seconds, or a timedelta.
+            at: when, with timezone; give this or ``delay``.
+
+        Raises:
+            ConfigurationError: neither or both of ``delay`` and ``at``, or they make no sense.
+        """
+        self._journal.arrangements.deadline(delay, at)
+
+    def cancel_deadline(self) -> None:
+        """Remove the run's deadline with the handler's commit; it is no error if it has none."""
+        self._journal.arrangements.cancel_deadline()
+
     # --- work beside the handlers ----------------------------------------------------
 
     def submit(self, task: Task[..., Any], /, *args: Any, **kwargs: Any) -> str:

@@ -23,6 +23,9 @@ TASK_FAILED = "task.failed"
 WAIT_EXPIRED = "wait.expired"
 """Name of the event that ends the wait of a parked handler whose time is over."""
 
+DEADLINE = "deadline"
+"""Name of the event that comes to a run when its deadline has passed."""
+
 QUIET = frozenset({PROGRESS, ERROR, WAIT_EXPIRED})
 """Names of events that are no news if nothing is registered for them."""
 

@@ -26,6 +26,14 @@ class Arrangements(Protocol):
         """Remove a timer, if there is one."""
         ...
 
+    def deadline(self, delay: float | timedelta | None, at: datetime | None) -> None:
+        """Set the run's deadline, in place of the one that it has."""
+        ...
+
+    def cancel_deadline(self) -> None:
+        """Remove the run's deadline, if it has one."""
+        ...
+
     def submit(self, task: object, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> str:
         """Submit a task; return its id."""
         ...

@@ -15,7 +15,7 @@ from flowstore.errors import (
     EventTypeError,
     HandlerSignatureError,
 )
-from flowstore.events import WorkflowEvent
+from flowstore.events import DEADLINE, WorkflowEvent
 
 if TYPE_CHECKING:
     import random
@@ -130,6 +130,22 @@ class Handler:
         )
 
 
+def _overdue(_event: object) -> None:
+    """Stand for what the engine does itself."""
+
+
+OVERDUE = Handler(
+    name="flowstore.deadline",
+    key=DEADLINE,
+    function=_overdue,
+    second="nothing",
+    runs_on_loop=True,
+    retry=None,
+    timeout=None,
+)
+"""Comes last when a run's deadline has passed and no one registered for that: see the engine."""
+
+
 class Routes:
     """The registered handlers, and who gets what."""
 
@@ -192,6 +208,8 @@ class Routes:
                 for handler in self._handlers
                 if handler.key in (name, EVERYTHING) or handler.key in lineage
             )
+            if name == DEADLINE and all(handler.key == EVERYTHING for handler in found):
+                found = (*found, OVERDUE)
             if lineage or not self._codec.types:
                 # A name of no known class may yet be that of one which is defined later.
                 self._routed[name] = found

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from flowstore import token
+from flowstore.engine.deadline import deadline_timer
 from flowstore.engine.due import due_at
 from flowstore.engine.joining import join, wanted
 from flowstore.errors import ConfigurationError, TaskTimeoutError
 from flowstore.events import TASK_FAILED, WorkflowEvent
 from flowstore.store.base import (
+    DEADLINE_KEY,
     EXTERNAL,
     INTERNAL,
     OURS,
@@ -48,6 +50,7 @@ class Arrangements:
 
     __slots__ = (
         "_around",
+        "_deadlines",
         "_handler",
         "_run",
         "_scheduled",
@@ -68,6 +71,7 @@ class Arrangements:
         self._stored = stored
         self._handler = handler
         self._scheduled = 0
+        self._deadlines = 0
         self._submitted = 0
         self.outstanding = Outstanding()
         self.kept: list[tuple[str, StoredEvent]] = []
@@ -111,6 +115,20 @@ class Arrangements:
         """Remove a timer, if there is one."""
         self._check_key(key)
         self.outstanding.add(Outstanding(cancelled=[key]))
+
+    def deadline(self, delay: float | timedelta | None, at: datetime | None) -> None:
+        """Set the run's deadline, in place of the one that it has."""
+        due = due_at(self._around.clock.now(), delay, at)
+        self._deadlines += 1
+        around, number = self._around, self._deadlines
+        timer = deadline_timer(
+            around, self._run, self._stored, self._handler, number=number, due=due
+        )
+        self.outstanding.add(Outstanding(cancelled=[DEADLINE_KEY], timers=[timer]))
+
+    def cancel_deadline(self) -> None:
+        """Remove the run's deadline, if it has one."""
+        self.outstanding.add(Outstanding(cancelled=[DEADLINE_KEY]))
 
     def _check_key(self, key: str) -> None:
         self._around.codec.check_text(key, "key", self._around.codec.limits.name_length)

@@ -34,6 +34,7 @@ class Done:
         repeats: some of ``events`` may be in the log already.
         ready_at: when to try again the handler that failed, in microseconds since 1970.
         failure: why the run fails when it settles.
+        overdue: why it fails now.
         outstanding: what begins or ends beside events and state.
     """
 
@@ -48,6 +49,7 @@ class Done:
     completed: bool = False
     result: str | None = None
     failure: str | None = None
+    overdue: str | None = None
     outstanding: Outstanding | None = None
 
 
@@ -82,6 +84,11 @@ def commit_event(
         commit.close = True
         commit.status = "completed"
         commit.result = done.result
+        return commit
+    if done.overdue is not None:
+        commit.close = True
+        commit.status = "failed"
+        commit.reason = done.overdue
         return commit
     if _is_drained(run, position, handlers):
         commit.drained = True

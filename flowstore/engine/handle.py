@@ -8,11 +8,13 @@ import traceback
 from typing import TYPE_CHECKING, Any
 
 from flowstore.engine.attempt import Attempt
+from flowstore.engine.deadline import is_moved, pass_deadline
 from flowstore.engine.decide import Done
 from flowstore.engine.journal import printable, told
 from flowstore.engine.trigger import awaits, continued_name
 from flowstore.errors import EventConflictError, FlowstoreError
-from flowstore.events import ERROR, PROGRESS, WorkflowEvent
+from flowstore.events import DEADLINE, ERROR, PROGRESS, WorkflowEvent
+from flowstore.routing import OVERDUE
 from flowstore.store.base import (
     DEAD,
     EXPIRED,
@@ -32,12 +34,13 @@ if TYPE_CHECKING:
     from flowstore.engine.surroundings import Surroundings
     from flowstore.errors import StatementError
     from flowstore.routing import Handler, Routes
-    from flowstore.store.base import ParkedRow, ParkedWork, StoredEvent
+    from flowstore.store.base import ParkedRow, ParkedWork, Store, StoredEvent
 
     class Around(Surroundings, Protocol):
         """What handling an event needs of the engine."""
 
         routes: Routes
+        store: Store
 
 
 logger = logging.getLogger("flowstore")
@@ -49,10 +52,14 @@ async def handle_event(around: Around, run: ActiveRun, stored: StoredEvent) -> D
     if stored.expires_at is not None and stored.expires_at <= around.clock.now():
         _expire(around, run, stored, done)
         return done
+    if stored.name == DEADLINE and await is_moved(around, run, stored):
+        return done
     for handler in around.routes.handlers(stored.name):
         if run.finished and (stored.position, handler.name) in run.finished:
             continue
-        if handler.task is not None and not handler.accepts(_data(around, stored)):
+        if handler is OVERDUE or (
+            handler.task is not None and not handler.accepts(_data(around, stored))
+        ):
             continue
         attempt, error = await _try(around, run, stored, handler)
         _conclude(around, stored, attempt, error, done)
@@ -61,7 +68,9 @@ async def handle_event(around: Around, run: ActiveRun, stored: StoredEvent) -> D
     else:
         if run.parked:
             await wake_handlers(around, run, stored, done)
-    if done.completed:
+        if stored.name == DEADLINE:
+            pass_deadline(around, run, stored, done)
+    if done.completed or done.overdue is not None:
         _drop_the_rest(around, run, done)
     return done
 
@@ -331,6 +340,8 @@ def _expire(around: Around, run: ActiveRun, stored: StoredEvent, done: Done) -> 
 def _drop_the_rest(around: Around, run: ActiveRun, done: Done) -> None:
     """Record that the closing handler emitted events which no handler will get."""
     detail = "the handler that emitted it completed the run"
+    if done.overdue is not None:
+        detail = f"the run was closed with the event that it came from: {done.overdue}"
     lost = [
         DropRow(run.id, each.id, each.name, None, None, STALE, detail, each.created_at)
         for each in done.events

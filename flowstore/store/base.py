@@ -40,6 +40,7 @@ from flowstore.store.records import (
     CLOSED,
     CONFLICT,
     DEAD,
+    DEADLINE_KEY,
     DROPPED,
     DUPLICATE,
     ENDED,
@@ -74,6 +75,7 @@ from flowstore.store.records import (
     TimerRow,
     TransitionRecord,
     TransitionRow,
+    is_deadline,
     timeout_key,
 )
 from flowstore.store.streams import STREAM_ENDED, STREAM_FAILED, STREAM_OPEN, StreamRecord
@@ -86,6 +88,7 @@ __all__ = [
     "CLOSED",
     "CONFLICT",
     "DEAD",
+    "DEADLINE_KEY",
     "DROPPED",
     "DUPLICATE",
     "ENDED",
@@ -154,6 +157,7 @@ __all__ = [
     "TimerRow",
     "TransitionRecord",
     "TransitionRow",
+    "is_deadline",
     "timeout_key",
 ]
 

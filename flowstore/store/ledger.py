@@ -225,7 +225,7 @@ class Ledger:
             raise RunNotFoundError(f"run {operation.correlation_id!r} is no longer in the store")
         self._check(run, operation)
         if operation.outstanding is not None:
-            self.waiting.keep(run, operation.outstanding)
+            self.waiting.keep(run, operation, operation.outstanding)
             self.changed[run.id] = run
         head = run.head
         is_last = head == operation.known_head

@@ -6,8 +6,11 @@ of them is handed to the driver as it is.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
+
+from flowstore.events import DEADLINE
 
 WORKING = "working"
 """The stored status of a run with nothing to handle and tasks under way; shown as running."""
@@ -42,6 +45,16 @@ ENDED = "ended"
 
 OURS = "flowstore/"
 """Keys of timers that begin with this are the engine's own."""
+
+DEADLINE_KEY = f"{OURS}deadline"
+"""Key of the timer that is the run's deadline."""
+
+_DEADLINE_ID = re.compile(r"\d+/.+/d\d+", re.DOTALL)
+
+
+def is_deadline(name: str, event_id: str) -> bool:
+    """Tell whether an event is that of a deadline; no sender can choose an id of its shape."""
+    return name == DEADLINE and _DEADLINE_ID.fullmatch(event_id) is not None
 
 
 def timeout_key(task_id: str) -> str:

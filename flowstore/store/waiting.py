@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         AddChunks,
         BeginCron,
         BeginStream,
+        Commit,
         EndTask,
         Fire,
         FireCron,
@@ -44,9 +45,11 @@ class Waiting:
 
     # --- with a commit ---------------------------------------------------------------------
 
-    def keep(self, run: RunRow, outstanding: Outstanding) -> None:
+    def keep(self, run: RunRow, operation: Commit, wanted: Outstanding) -> None:
         """Take in what begins and ends with a commit of this run."""
-        rows, wanted = self._rows, outstanding
+        rows = self._rows
+        if base.DEADLINE_KEY in wanted.cancelled:
+            self._move_deadline(run, operation)
         timers, ended = wanted.timers, self._add_tasks(run, wanted.tasks)
         if ended:
             timers = [timer for timer in timers if timer.task_id not in ended]
@@ -61,6 +64,15 @@ class Waiting:
         if wanted.collected:
             rows.collect(wanted.collected)
             run.waits += len(wanted.collected)
+
+    def _move_deadline(self, run: RunRow, operation: Commit) -> None:
+        """Record that a deadline which has passed, but had no turn yet, does not count (G6)."""
+        after = max(operation.new_cursor, *(row.position for row in operation.transitions))
+        for position, event_id, name in self._lookup.names_between(run.id, after, run.head):
+            if base.is_deadline(name, event_id):
+                detail = "the deadline was set anew or removed before this event had its turn"
+                row = (run.id, event_id, name, position, None, base.STALE, detail, operation.now)
+                self._ledger.drops.append(base.DropRow(*row))
 
     def _add_tasks(self, run: RunRow, tasks: list[TaskRow]) -> set[str]:
         """Submit tasks; return those whose end came before them."""
