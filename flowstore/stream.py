@@ -118,6 +118,14 @@ def marked(event: WorkflowEvent, event_id: str, sources: Mapping[str, object]) -
     return data
 
 
+def marks(event_id: str, data: object) -> dict[str, str]:
+    """Return the ids of the streams in an event's data, by key."""
+    if not has_streams(event_id) or type(data) is not dict:
+        return {}
+    found = {key: mark(event_id, value) for key, value in cast("dict[str, object]", data).items()}
+    return {key: stream for key, stream in found.items() if stream is not None}
+
+
 def stream_id(event_id: str, key: str) -> str:
     """Return the id of the stream under a key of an event's data."""
     return f"{event_id}/{key}"

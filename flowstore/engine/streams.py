@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakValueDictionary
 
 from flowstore.door import child
@@ -13,7 +13,7 @@ from flowstore.engine.tape import Tape
 from flowstore.errors import ConfigurationError, EventTypeError
 from flowstore.events import WorkflowEvent
 from flowstore.store.base import NewEvent
-from flowstore.stream import Stream, event_id, has_streams, mark, marked, sources_of, stream_id
+from flowstore.stream import Stream, event_id, marked, marks, sources_of, stream_id
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Callable, Mapping, Sequence
@@ -120,13 +120,9 @@ class Streams:
             held: streams whose original chunks were kept for this user, by id.
         """
         event = self.codec.event(stored, name)
-        if has_streams(stored.id):
-            data = cast("dict[str, Any]", event.data)
-            for key, value in data.items():
-                stream = mark(stored.id, value)
-                if stream is not None:
-                    known = None if held is None else held.get(stream)
-                    data[key] = known or self._stream(name, stream, self.live(name, stream))
+        for key, stream in marks(stored.id, event.data).items():
+            known = None if held is None else held.get(stream)
+            event.data[key] = known or self._stream(name, stream, self.live(name, stream))
         return event
 
     def _stream(self, name: str, stream_id: str, tape: Tape | None) -> Stream:
