@@ -29,7 +29,7 @@ def path(tmp_path: Path) -> Path:
     return path
 
 
-COMMANDS = ("runs", "show", "log", "state", "send", "drops", "dead")
+COMMANDS = ("runs", "show", "log", "state", "send", "complete", "drops", "dead")
 DATABASE_COMMANDS = ("upgrade", "current", "check")
 
 

@@ -167,9 +167,10 @@ def _runs(
 
 @app.command("show", epilog="Example: flowstore show order-7")
 def _show(run: RunName, *, store: Store = _STORE, as_json: Json = False) -> Action:
-    """Show a run: its status, counts, dead letters and drops.
+    """Show a run: its status, counts, what it waits for, dead letters and drops.
 
-    Of dead letters, drops and unhandled events it has the youngest 20 of each.
+    Of what it waits for it has the oldest 20, of dead letters, drops and unhandled events the
+    youngest 20 of each.
     """
     from flowstore.cli import runs
 
@@ -252,6 +253,31 @@ def _send(
     return partial(
         send.send, store, run, name, data, event_id=event_id, workflow=workflow, as_json=as_json
     )
+
+
+@app.command("complete", epilog="""Example: flowstore complete TOKEN '{"approved": true}'""")
+def _complete(
+    token: Annotated[
+        str, typer.Argument(metavar="TOKEN", help="What ctx.submit_external has returned.")
+    ],
+    result: Annotated[
+        str | None, typer.Argument(metavar="[JSON]", help="The result; - reads standard input.")
+    ] = None,
+    *,
+    error: Annotated[
+        str | None, typer.Option("--error", metavar="TEXT", help="It failed, and why.")
+    ] = None,
+    store: Store = _STORE,
+    as_json: Json = False,
+) -> Action:
+    """End an external task and print the receipt.
+
+    Whoever serves the workflow handles its event. Done a second time it is a duplicate, or, if
+    it says something else, stale: then, and when the run is closed, this exits with 1.
+    """
+    from flowstore.cli import complete
+
+    return partial(complete.complete, store, token, result, error=error, as_json=as_json)
 
 
 @app.command("drops", epilog="Example: flowstore drops order-7 --reason duplicate")

@@ -53,7 +53,7 @@ def send(
 async def _send(
     store: str, correlation_id: str, event: WorkflowEvent, workflow: str | None
 ) -> Receipt:
-    owner = await _workflow_of(store, correlation_id)
+    owner = await workflow_of(store, correlation_id)
     if owner is not None and workflow not in (None, owner):
         message = (
             f"--workflow {workflow!r}: run {correlation_id!r} is of workflow {owner!r}; "
@@ -67,7 +67,8 @@ async def _send(
         await manager.close()
 
 
-async def _workflow_of(store: str, correlation_id: str) -> str | None:
+async def workflow_of(store: str, correlation_id: str) -> str | None:
+    """Return the name of a run's workflow, None if there is no such run."""
     if not file_of(store).exists():
         return None
     run = await open_queries(parse(store)).get_run(correlation_id)
