@@ -1,0 +1,509 @@
+"""How waits end otherwise: timeouts, failures, closed runs, handlers that have changed (G3, G7)."""
+
+# ruff: noqa: ARG001 - handlers have the parameters that users would write
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from failing import THRICE, fail_once
+from parking import builder, parked, path_of, send, state
+from watching import drops, log, query, transitions
+
+from flowstore import WorkflowEvent, WorkflowManager
+from flowstore.errors import ConfigurationError, EventTypeError, WaitExpiredError
+from flowstore.testing import crash
+
+DAY = 24 * 3600.0
+
+
+@pytest.fixture
+def script(make, clock):
+    return builder(make, clock)
+
+
+async def passing(workflow, clock, seconds):
+    """Let time pass, and wait until what has come due is handled."""
+    await clock.advance(seconds)
+    await send(workflow, "flush", run="flush")  # behind what was fired
+    return (await workflow.run("r").wait(timeout=20)).status
+
+
+async def patient(event, ctx):
+    try:
+        ctx.state["found"] = (await ctx.wait_for("x", timeout=60)).data
+    except TimeoutError as error:
+        ctx.state["late"] = [str(error), (ctx.now() - ctx.event.created_at).total_seconds()]
+        ctx.state["found"] = (await ctx.wait_for("x", timeout=60)).data
+
+
+def timers(workflow):
+    return query(path_of(workflow), "SELECT count(*) FROM timer")[0][0]
+
+
+# --- timeouts --------------------------------------------------------------------------------
+
+
+async def test_a_wait_whose_time_is_over_raises_and_the_handler_goes_on(script, clock):
+    workflow = script(patient)
+    async with workflow:
+        await send(workflow, "go")
+        assert await passing(workflow, clock, 59) == "waiting"
+        assert await state(workflow) == {}
+        assert await passing(workflow, clock, 1) == "waiting"
+        assert timers(workflow) == 1
+        assert await send(workflow, "x", 1) == "idle"
+        assert timers(workflow) == 0
+        assert await passing(workflow, clock, DAY) == "idle"
+    assert await state(workflow) == {"late": ["'x' has not come in time", 60.0], "found": 1}
+    assert [name for _, name in await log(workflow, "r")] == ["go", "wait.expired", "x"]
+
+
+async def test_the_timer_is_gone_when_the_event_came_first(script, clock):
+    workflow = script(patient)
+    async with workflow:
+        await send(workflow, "go")
+        assert timers(workflow) == 1
+        assert await send(workflow, "x", 1) == "idle"
+        assert timers(workflow) == 0
+
+
+async def test_a_wait_that_expires_uncaught_is_a_failure(script, clock):
+    async def handler(event, ctx):
+        await ctx.wait_for("x", timeout=60)
+
+    workflow = script(handler)
+    async with workflow:
+        await send(workflow, "go")
+        assert await passing(workflow, clock, 60) == "failed"
+    assert await transitions(workflow, "r") == [(1, "h", 1, "parked"), (2, "h@1", 1, "dead")]
+    assert parked(workflow) == []
+
+
+@pytest.mark.parametrize("first", ["event", "timeout"])
+async def test_event_and_timeout_at_the_same_time_the_first_in_the_log_counts(script, clock, first):
+    busy, go_on = asyncio.Event(), asyncio.Event()
+    workflow = script(patient)
+
+    @workflow.on("block")
+    async def block(event, ctx):
+        busy.set()
+        await go_on.wait()
+
+    async with workflow:
+        await send(workflow, "go")
+        await workflow.send(WorkflowEvent("block"), correlation_id="r")
+        await busy.wait()
+        if first == "event":
+            await workflow.send(WorkflowEvent("x", 1), correlation_id="r")
+        await clock.advance(60)
+        await send(workflow, "flush", run="flush")
+        if first == "timeout":
+            await workflow.send(WorkflowEvent("x", 1), correlation_id="r")
+        go_on.set()
+        assert (await workflow.run("r").wait(timeout=20)).status == "idle"
+        assert timers(workflow) == 0
+    found = await state(workflow)
+    assert found["found"] == 1
+    assert ("late" in found) == (first == "timeout")
+    assert len(await log(workflow, "r")) == 4
+
+
+async def test_a_clock_set_back_or_ahead_by_days_ends_the_wait_once(make, clock):
+    workflow = builder(make, clock)(patient)
+    async with workflow:
+        await send(workflow, "go")
+        clock._now -= int(3 * DAY * 1e6)  # set back while it waits
+        assert await passing(workflow, clock, 120) == "waiting"
+        assert await state(workflow) == {}
+        clock._now += int(9 * DAY * 1e6)
+        assert await passing(workflow, clock, 1) == "waiting"
+        assert (await state(workflow))["late"][0] == "'x' has not come in time"
+        assert await send(workflow, "x", 1) == "idle"
+    assert [name for _, name in await log(workflow, "r")] == ["go", "wait.expired", "x"]
+
+
+async def test_two_waits_with_timeouts_of_several_handlers(script, clock):
+    async def handler(event, ctx):
+        for _ in range(2):
+            with pytest.raises(WaitExpiredError):
+                await ctx.wait_for("x", timeout=event.data)
+        ctx.state.setdefault("done", []).append(event.data)
+
+    workflow = script(handler)
+    async with workflow:
+        for seconds in (30, 10, 20):
+            await send(workflow, "go", seconds)
+        for _ in range(6):
+            await passing(workflow, clock, 10)
+        assert await workflow.run("r").status() == "idle"
+    assert await state(workflow) == {"done": [10, 20, 30]}
+
+
+# --- failures --------------------------------------------------------------------------------
+
+
+async def test_a_handler_that_fails_behind_its_wait_is_tried_again_from_there(script, clock):
+    """G3: steps are not repeated, before the wait or behind it, and the state is right."""
+    steps, seen = [], []
+
+    async def handler(event, ctx):
+        ctx.state["before"] = ctx.state.get("before", 0) + 1
+        await ctx.step("one", lambda: steps.append("one"))
+        await ctx.wait_for("x", timeout=DAY)
+        seen.append((ctx.attempt, dict(ctx.state)))
+        ctx.state["behind"] = ctx.state.get("behind", 0) + 1
+        ctx.emit(WorkflowEvent("told"))
+        await ctx.step("two", lambda: steps.append("two"))
+        fail_once(ctx)
+
+    workflow = script(handler, retry=THRICE)
+    async with workflow:
+        await send(workflow, "go")
+        await send(workflow, "note")
+        await workflow.send(WorkflowEvent("x"), correlation_id="r")
+        await clock.until_asleep()
+        while seen == [] or await workflow.run("r").status() == "running":
+            await clock.advance(1)
+        assert (await workflow.run("r").wait()).status == "idle"
+    assert steps == ["one", "two"]
+    assert seen == [(attempt, {"before": 1, "count": 1}) for attempt in (1, 2)]
+    assert await state(workflow) == {"before": 1, "count": 1, "behind": 1}
+    assert await transitions(workflow, "r") == [
+        (1, "h", 1, "parked"),
+        (2, next(h for _, h, *_ in await transitions(workflow, "r") if "note" in h), 1, "handled"),
+        (3, "h@1", 1, "retried"),
+        (3, "h@1", 2, "handled"),
+    ]
+    assert (parked(workflow), timers(workflow)) == ([], 0)
+    assert [name for _, name in await log(workflow, "r")] == ["go", "note", "x", "told"]
+
+
+async def test_a_dead_letter_behind_the_wait_frees_the_handler(script, clock):
+    async def handler(event, ctx):
+        await ctx.wait_for("x", timeout=DAY)
+        ctx.state["half"] = True
+        ctx.schedule(WorkflowEvent("never"), delay=1)
+        raise ValueError("no")
+
+    workflow = script(handler)
+
+    @workflow.on("error")
+    async def on_error(event, ctx):
+        ctx.state["error"] = [event.error, event.data["event"], event.data["handler"]]
+
+    async with workflow:
+        await send(workflow, "go")
+        assert await send(workflow, "x") == "idle"
+        assert (parked(workflow), timers(workflow)) == ([], 0)
+        assert await send(workflow, "x") == "idle"
+    assert await state(workflow) == {"error": ["no", "go", "h"]}
+
+
+async def test_a_failure_before_the_wait_parks_no_one(script, clock):
+    async def handler(event, ctx):
+        fail_once(ctx)
+        ctx.state["found"] = (await ctx.wait_for("x")).data
+
+    workflow = script(handler, retry=THRICE)
+    async with workflow:
+        await workflow.send(WorkflowEvent("go"), correlation_id="r")
+        await workflow.send(WorkflowEvent("x", 1), correlation_id="r")
+        await clock.until_asleep()
+        assert parked(workflow) == []
+        while await workflow.run("r").status() == "running":
+            await clock.advance(1)
+        assert (await workflow.run("r").wait()).status == "idle"
+    assert await state(workflow) == {"found": 1}
+
+
+async def test_a_statement_that_fails_leaves_no_one_parked(script):
+    """G2: neither does the statement count nor the wait."""
+    from sqlalchemy import text
+
+    async def handler(event, ctx):
+        ctx.execute(text("INSERT INTO missing VALUES (1)"))
+        await ctx.wait_for("x")
+
+    workflow = script(handler)
+    async with workflow:
+        assert await send(workflow, "go") == "failed"
+    assert parked(workflow) == []
+
+
+async def test_a_state_that_cannot_be_stored_is_told_at_the_wait(script):
+    async def handler(event, ctx):
+        ctx.state["bad"] = object()
+        await ctx.wait_for("x")
+
+    workflow = script(handler)
+    async with workflow:
+        assert await send(workflow, "go") == "failed"
+    assert parked(workflow) == []
+    assert await state(workflow) == {}
+
+
+async def test_the_time_that_it_is_parked_does_not_count_for_its_timeout(script, clock):
+    async def handler(event, ctx):
+        await ctx.wait_for("x")
+        if event.data:
+            await asyncio.Event().wait()
+
+    workflow = script(handler, timeout=30.0)
+    async with workflow:
+        await send(workflow, "go")
+        await passing(workflow, clock, 1000)
+        assert await send(workflow, "x") == "idle"
+        await send(workflow, "go", "slow")
+        await workflow.send(WorkflowEvent("x"), correlation_id="r")
+        await clock.until_asleep(30)
+        await clock.advance(30)
+        assert (await workflow.run("r").wait(timeout=20)).status == "failed"
+    assert (await transitions(workflow, "r"))[-1][1:] == ("h@3", 1, "dead")
+
+
+# --- handlers that have changed ------------------------------------------------------------------
+
+
+async def waits_for_y(event, ctx):
+    await ctx.wait_for("y")
+
+
+async def does_not_wait(event, ctx):
+    ctx.state["done"] = True
+
+
+async def fails_before(event, ctx):
+    raise ValueError("changed")
+
+
+@pytest.mark.parametrize("new", [waits_for_y, does_not_wait, fails_before, None])
+async def test_a_handler_that_does_something_else_than_before_fails(script, new):
+    """G7: and so does one that is gone; its event is a dead letter."""
+
+    async def handler(event, ctx):
+        await ctx.wait_for("x")
+
+    workflow = script(handler)
+    async with workflow:
+        await send(workflow, "go")
+    await workflow.close()
+    workflow = script(new, event="go") if new else script(handler, event="other")
+    async with workflow:
+        assert await send(workflow, "x") == "failed"
+    ((outcome, error),) = query(
+        path_of(workflow), "SELECT outcome, error FROM transition WHERE position = 2"
+    )
+    assert outcome == "dead"
+    assert {None: "is registered", fails_before: "changed"}.get(new, "must not change") in error
+    assert parked(workflow) == []
+
+
+async def test_earlier_answers_must_fit_as_well(script):
+    async def handler(event, ctx):
+        await ctx.wait_for("x")
+        await ctx.wait_for("y")
+
+    async def swapped(event, ctx):
+        await ctx.wait_for("y")
+        await ctx.wait_for("y")
+
+    workflow = script(handler)
+    async with workflow:
+        await send(workflow, "go")
+        await send(workflow, "x")
+    await workflow.close()
+    workflow = script(swapped)
+    async with workflow:
+        assert await send(workflow, "y") == "failed"
+
+
+# --- the run is closed -----------------------------------------------------------------------------
+
+
+async def test_closing_the_run_ends_its_waits(script, clock):
+    async def handler(event, ctx):
+        await ctx.wait_for("x", timeout=60)
+
+    workflow = script(handler)
+
+    @workflow.on("finish")
+    async def finish(event, ctx):
+        ctx.complete("done")
+
+    async with workflow:
+        await send(workflow, "go")
+        assert await send(workflow, "finish") == "completed"
+        await send(workflow, "go", run="s")
+        await workflow.run("s").cancel("no longer wanted")
+        assert (parked(workflow), timers(workflow)) == ([], 0)
+        await clock.advance(DAY)
+        receipt = await workflow.send(WorkflowEvent("x"), correlation_id="r", id="x")
+    assert receipt.status == "stale"
+    assert await drops(workflow, "r") == [("x", "stale")]
+
+
+async def test_a_handler_completes_its_run_behind_the_wait_but_not_before(script):
+    errors = []
+
+    async def handler(event, ctx):
+        if event.data == "before":
+            ctx.complete()
+            with pytest.raises(ConfigurationError) as caught:
+                await ctx.wait_for("x")
+            errors.append(str(caught.value))
+        else:
+            ctx.complete((await ctx.wait_for("x")).data)
+
+    workflow = script(handler)
+    async with workflow:
+        assert await send(workflow, "go") == "waiting"
+        assert await send(workflow, "x", 5) == "completed"
+        assert await send(workflow, "go", "before", run="s") == "completed"
+    assert (await workflow.run("r").info()).result == "5"
+    assert errors == ["ctx.wait_for: the run is completed; nothing comes any more"]
+
+
+# --- where and how one can wait ----------------------------------------------------------------------
+
+
+async def test_waits_that_are_gathered_come_one_after_another(script):
+    async def handler(event, ctx):
+        names = "aab"
+        found = await asyncio.gather(*(ctx.wait_for(name) for name in names))
+        ctx.state["found"] = [each.data for each in found]
+
+    workflow = script(handler)
+    async with workflow:
+        await send(workflow, "go")
+        for name, data in (("b", 1), ("a", 2)):
+            assert await send(workflow, name, data) == "waiting"
+        assert await send(workflow, "a", 3) == "idle"
+    assert await state(workflow) == {"found": [2, 3, 1]}
+
+
+async def test_a_task_group_of_waits(script):
+    async def handler(event, ctx):
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(ctx.wait_for(name)) for name in "ab"]
+        ctx.state["found"] = [task.result().data for task in tasks]
+
+    workflow = script(handler)
+    async with workflow:
+        await send(workflow, "go")
+        assert await send(workflow, "b", 1) == "waiting"
+        assert await send(workflow, "a", 2) == "idle"
+    assert await state(workflow) == {"found": [2, 1]}
+
+
+async def inside_a_step(ctx):
+    await ctx.step("wait", lambda: ctx.wait_for("x"))
+
+
+async def beside_a_step(ctx):
+    await asyncio.gather(ctx.step("slow", asyncio.sleep, 0.01), ctx.wait_for("x"))
+
+
+async def after_a_postponement(ctx):
+    ctx.postpone("x")
+    await ctx.wait_for("x")
+
+
+async def in_a_thread(ctx):
+    await asyncio.to_thread(lambda: asyncio.run(ctx.wait_for("x")))
+
+
+async def with_a_wrong_where(ctx):
+    await ctx.wait_for("x", where="by=alex")
+
+
+async def with_a_wrong_timeout(ctx):
+    await ctx.wait_for("x", timeout=-1)
+
+
+async def without_a_name(ctx):
+    await ctx.wait_for("")
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        inside_a_step,
+        beside_a_step,
+        after_a_postponement,
+        in_a_thread,
+        with_a_wrong_where,
+        with_a_wrong_timeout,
+        without_a_name,
+    ],
+)
+async def test_waits_that_make_no_sense_are_refused(script, use):
+    errors = []
+
+    async def handler(event, ctx):
+        try:
+            await use(ctx)
+        except ConfigurationError as error:
+            errors.append(error)
+            raise
+
+    workflow = script(handler)
+    async with workflow:
+        assert await send(workflow, "go") == "failed"
+    assert len(errors) == 1
+    assert parked(workflow) == []
+
+
+async def test_only_classes_of_events_can_be_waited_for(script):
+    async def handler(event, ctx):
+        with pytest.raises(EventTypeError):
+            await ctx.wait_for(int)
+
+    workflow = script(handler)
+    async with workflow:
+        assert await send(workflow, "go") == "idle"
+
+
+# --- processes -----------------------------------------------------------------------------------------
+
+
+async def two_waits(event, ctx):
+    ctx.state["steps"] = [await ctx.step("a", lambda: 1)]
+    first = await ctx.wait_for("x")
+    ctx.state["steps"].append(await ctx.step("a", lambda: 2))
+    second = await ctx.wait_for("x", timeout=3600)
+    ctx.state["found"] = [first.data, second.data]
+
+
+@pytest.mark.parametrize("ending", ["close", "crash"])
+async def test_the_process_may_end_between_any_two_events(make, clock, ending):
+    """G9: each event is handled by another process."""
+    build = builder(make, clock)
+    for number, name in enumerate(("go", "x", "note", "x")):
+        workflow = build(two_waits)
+        async with workflow:
+            status = await send(workflow, name, number)
+            if ending == "crash":
+                await crash(workflow)
+        await workflow.close()
+        assert status == ("idle" if number == 3 else "waiting")
+    workflow = build(two_waits)
+    assert await state(workflow) == {"steps": [1, 2], "found": [1, 3], "count": 1}
+    assert await drops(workflow, "r") == []
+
+
+async def test_what_one_process_sends_wakes_what_another_has_parked(path):
+    """Two workers serve one file; whoever takes the run goes on with it."""
+    workflow, other = WorkflowManager(path), WorkflowManager(path)
+    for each in (workflow, other):
+        each.register("go", two_waits, name="h")
+    async with workflow, other:
+        for number in range(10):
+            name = f"r{number}"
+            await send((workflow, other)[number % 2], "go", run=name)
+            await send((workflow, other)[(number + 1) % 2], "x", 1, run=name)
+            assert await send((workflow, other)[number // 2 % 2], "x", 2, run=name) == "idle"
+            assert (await state(workflow, name))["found"] == [1, 2]
+    await workflow.close()
+    await other.close()
