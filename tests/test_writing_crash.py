@@ -31,7 +31,7 @@ def test_run_twice_it_drafts_nothing_twice(drafted, undisturbed):
     assert sum(call["tool"] == "drafts" for call in before) == 10
 
 
-@pytest.mark.parametrize(("when", "number"), [("before", 9), ("after", 20), ("before", 40)])
+@pytest.mark.parametrize(("when", "number"), [("before", 9), ("after", 30)])
 def test_killed_in_a_call_it_goes_on(tmp_path, undisturbed, when, number):
     """G1, G3, G9: the tool did its work, and the step was not recorded."""
     assert kill_at_call(tmp_path, when, number)
@@ -41,10 +41,10 @@ def test_killed_in_a_call_it_goes_on(tmp_path, undisturbed, when, number):
 def test_killed_again_and_again_it_loses_and_repeats_nothing(tmp_path, undisturbed):
     """G1, G3, G5, G9: at random moments while it drafts, and while it publishes."""
     first, second = undisturbed
-    assert kill_at_random(tmp_path, 1, 10, 6, 0.02) >= 5
+    assert kill_at_random(tmp_path, 1, 9, 6, 0.02) >= 5
     check_outcome(tmp_path, first)
     approve(tmp_path, *asked(first.rows))
-    assert kill_at_random(tmp_path, 2, 4, 2, 0.002) >= 2
+    assert kill_at_random(tmp_path, 2, 3, 2, 0.002) >= 2
     check_outcome(tmp_path, second)
 
 

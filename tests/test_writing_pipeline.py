@@ -139,13 +139,10 @@ def test_an_approval_from_another_process_is_published_once(drafted):
     assert [drop["detail"] for drop in drops if drop["event_id"] == "approved by sam"] == [
         "sam approved, but there is no draft to approve: published"
     ]
-    before = calls(drafted)
-    assert sum(call["tool"] == "published" for call in before) == 1
+    assert sum(call["tool"] == "published" for call in calls(drafted)) == 1
     late = pipeline(drafted, "approve", LIGHTHOUSE)
     assert (late.returncode, late.stdout) == (1, "")
     assert late.stderr == f"error: {LIGHTHOUSE} has no draft to approve: published\n"
-    draft_all(drafted)
-    assert calls(drafted) == before
 
 
 def test_while_it_serves_it_reminds_and_publishes_what_others_approve(tmp_path):
