@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from flowstore.runtime import Runtime
-    from flowstore.store.base import Appended, RunRecord
+    from flowstore.store.base import Appended, OutstandingRecord, RunRecord
 
 _PAGE = 500
 
@@ -131,6 +131,21 @@ class Run:
                 "in `async with workflow:` and by workflow.process and workflow.resume"
             ) from None
         return await self.info()
+
+    async def outstanding(self, *, limit: int | None = None) -> list[OutstandingRecord]:
+        """Return what the run waits for: timers, tasks, parked handlers, collected events.
+
+        What began first comes first. Tokens of external tasks are not shown to anyone.
+
+        Args:
+            limit: how many at most.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+        """
+        await self.info()
+        reader = await self._runtime.reader()
+        return await reader.list_outstanding(self.correlation_id, limit=limit)
 
     async def cancel(self, reason: str | None = None) -> RunRecord:
         """Close the run as cancelled; a handler at work is stopped and cannot commit.

@@ -64,7 +64,7 @@ def test_a_list_that_is_cut_says_so(capfd: pytest.CaptureFixture[str]):
 @pytest.mark.usefixtures("path")
 def test_show(capfd: pytest.CaptureFixture[str]):
     shown = Called(capfd, "show", "order-1", "--json").json
-    assert set(shown) == RUN | {"counts", "dead", "drops", "unhandled"}
+    assert set(shown) == RUN | {"counts", "outstanding", "dead", "drops", "unhandled"}
     assert shown["counts"]["transitions"] == {"dead": 1, "handled": 2, "retried": 1}
     assert shown["dead"][0]["event_id"] == "event-4"
     assert [drop["reason"] for drop in shown["drops"]] == ["duplicate", "duplicate", "expired"]

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 # Columns that hold JSON texts or microseconds since 1970, as the data model has them.
 _JSON_FIELDS = frozenset({"data", "metadata", "change", "result", "lineage"})
-_TIME_FIELDS = frozenset({"created_at", "updated_at", "started_at", "ready_at", "expires_at"})
+_TIME_FIELDS = frozenset(
+    {"created_at", "updated_at", "started_at", "ready_at", "expires_at", "since", "due_at"}
+)
 
 _WIDE = frozenset("WF")
 _LONGEST_CELL = 80

@@ -18,7 +18,14 @@ if TYPE_CHECKING:
 
 _COLUMNS = ("correlation_id", "workflow", "status", "head", "cursor", "updated_at")
 _SHOWN = 20
-"""How many dead letters, drops and unhandled events ``show`` has of each."""
+"""How many dead letters, drops, unhandled events and things it waits for ``show`` has of each."""
+
+_LISTS = {
+    "outstanding": ("kind", "name", "key", "position", "handler", "since", "due_at"),
+    "dead": DEAD_COLUMNS[1:],
+    "drops": DROP_COLUMNS[1:],
+    "unhandled": ("position", "id", "name"),
+}
 
 
 def list_runs(
@@ -34,7 +41,7 @@ def list_runs(
 
 
 def show(store: str, correlation_id: str, *, as_json: bool) -> int:
-    """Show one run with its counts, dead letters, drops and unhandled events."""
+    """Show one run with its counts, what it waits for, dead letters, drops, unhandled events."""
 
     async def work(queries: Queries) -> dict[str, Any]:
         run = await find_run(queries, correlation_id, store)
@@ -50,8 +57,9 @@ def show(store: str, correlation_id: str, *, as_json: bool) -> int:
 
 async def _gather(queries: Queries, run: RunRecord) -> dict[str, Any]:
     name = run.correlation_id
-    counts, dead, drops, unhandled = await asyncio.gather(
+    counts, outstanding, dead, drops, unhandled = await asyncio.gather(
         queries.count(name),
+        queries.list_outstanding(name, limit=_SHOWN),
         queries.list_dead(name, limit=_SHOWN),
         queries.list_drops(name, limit=_SHOWN),
         queries.list_unhandled(name, limit=_SHOWN),
@@ -59,6 +67,7 @@ async def _gather(queries: Queries, run: RunRecord) -> dict[str, Any]:
     return {
         **output.to_json(run),
         "counts": asdict(counts),
+        "outstanding": [output.to_json(each) for each in outstanding],
         "dead": [output.to_json(each) for each in dead],
         "drops": [output.to_json(each) for each in drops],
         "unhandled": [
@@ -69,16 +78,13 @@ async def _gather(queries: Queries, run: RunRecord) -> dict[str, Any]:
 
 
 def _print_shown(shown: dict[str, Any]) -> None:
-    lists = ("dead", "drops", "unhandled")
-    fields = {name: value for name, value in shown.items() if name not in ("counts", *lists)}
+    fields = {name: value for name, value in shown.items() if name not in ("counts", *_LISTS)}
     counts = shown["counts"]
     for name in ("events", "transitions", "drops"):
         fields[name] = ", ".join(f"{key} {count}" for key, count in counts[name].items()) or None
     fields |= {"steps": counts["steps"], "unhandled": counts["unhandled"]}
     output.print_fields(fields)
-    for name, columns in zip(
-        lists, (DEAD_COLUMNS[1:], DROP_COLUMNS[1:], ("position", "id", "name")), strict=True
-    ):
+    for name, columns in _LISTS.items():
         if shown[name]:
             output.write(f"\n{name}\n")
             output.print_table(columns, shown[name])

@@ -17,7 +17,7 @@ from flowstore.engine.due import due_at
 from flowstore.engine.trigger import Trigger, ends_wait, expiry_id
 from flowstore.errors import ConfigurationError, HandlerChangedError, WaitExpiredError
 from flowstore.events import WAIT_EXPIRED, WorkflowEvent
-from flowstore.store.base import OURS, Behind, Load, Outstanding, ParkedRow, TimerRow
+from flowstore.store.base import Behind, Load, Outstanding, ParkedRow, TimerRow, wait_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -296,7 +296,7 @@ class Past:
         encoded = around.codec.encode(WorkflowEvent(WAIT_EXPIRED, data))
         self._timer = TimerRow(
             self._run.id,
-            _timer_key(row),
+            wait_key(row.position, row.handler),
             around.workflow,
             due,
             expiry_id(row),
@@ -327,7 +327,7 @@ class Past:
         """
         wanted = Outstanding()
         if self.row is not None:
-            wanted.cancelled.append(_timer_key(self.row))
+            wanted.cancelled.append(wait_key(self.row.position, self.row.handler))
         if self.parked is None:
             wanted.woken += [] if self.row is None else [(self.row.position, self.row.handler)]
             return wanted
@@ -340,7 +340,3 @@ class Past:
         if self._timer is not None:
             wanted.add(Outstanding(timers=[self._timer]))
         return wanted
-
-
-def _timer_key(row: ParkedRow) -> str:
-    return f"{OURS}wait/{row.position}/{row.handler}"

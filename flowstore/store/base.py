@@ -36,6 +36,7 @@ from flowstore.store.outcomes import (
     TakenTask,
     TakenTasks,
 )
+from flowstore.store.outstanding import OutstandingRecord
 from flowstore.store.records import (
     CLOSED,
     CONFLICT,
@@ -77,6 +78,7 @@ from flowstore.store.records import (
     TransitionRow,
     is_deadline,
     timeout_key,
+    wait_key,
 )
 from flowstore.store.streams import STREAM_ENDED, STREAM_FAILED, STREAM_OPEN, StreamRecord
 
@@ -134,6 +136,7 @@ __all__ = [
     "NewEvent",
     "Operation",
     "Outstanding",
+    "OutstandingRecord",
     "ParkedRow",
     "ParkedWork",
     "Reader",
@@ -159,6 +162,7 @@ __all__ = [
     "TransitionRow",
     "is_deadline",
     "timeout_key",
+    "wait_key",
 ]
 
 
@@ -235,6 +239,12 @@ class Reader(Protocol):
         self, correlation_id: str | None = None, *, limit: int | None = None
     ) -> list[tuple[str, StoredEvent]]:
         """Return events that were passed over because nothing was registered for them."""
+        ...
+
+    async def list_outstanding(
+        self, correlation_id: str, *, limit: int | None = None
+    ) -> list[OutstandingRecord]:
+        """Return what a run waits for, what began first coming first."""
         ...
 
     async def read_stream(

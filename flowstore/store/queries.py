@@ -25,12 +25,14 @@ from flowstore.store.base import (
     WORKING,
     DeadLetterRecord,
     DropRecord,
+    OutstandingRecord,
     RunRecord,
     StoredEvent,
     StreamRecord,
     TransitionRecord,
 )
 from flowstore.store.failures import translate
+from flowstore.store.outstanding_queries import list_outstanding
 from flowstore.store.states import read_states
 from flowstore.store.stream_queries import list_streams, read_stream
 
@@ -252,6 +254,12 @@ class Queries:
             (row["correlation_id"], StoredEvent(*(row[name] for name in StoredEvent._fields)))
             for row in rows
         ]
+
+    async def list_outstanding(
+        self, correlation_id: str, *, limit: int | None = None
+    ) -> list[OutstandingRecord]:
+        """Return what a run waits for, what began first coming first."""
+        return await self._read(partial(list_outstanding, correlation_id, limit))
 
     async def read_stream(
         self, correlation_id: str, stream_id: str, *, offset: int = 0, limit: int = 0

@@ -62,6 +62,11 @@ def timeout_key(task_id: str) -> str:
     return f"{OURS}task/{task_id}"
 
 
+def wait_key(position: int, handler: str) -> str:
+    """Return the key of the timer that ends the wait of a parked handler."""
+    return f"{OURS}wait/{position}/{handler}"
+
+
 # --- rows ----------------------------------------------------------------------------
 
 
