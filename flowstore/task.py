@@ -6,7 +6,7 @@ import inspect
 import typing
 from dataclasses import dataclass
 from functools import cached_property, update_wrapper
-from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
 
 import orjson
 
@@ -21,11 +21,12 @@ from flowstore.errors import (
 )
 from flowstore.events import TASK_COMPLETED, TASK_FAILED
 from flowstore.executors import ASYNCIO, PROCESSES, THREADS, Named, check_executor, find
+from flowstore.parameters import Parameters
 from flowstore.rate import Rate
 from flowstore.routing import Outcome, Retry, check_options
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from concurrent.futures import Executor
 
     from flowstore.codec import Codec
@@ -33,11 +34,6 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-IDEMPOTENCY_KEY: Final = "idempotency_key"
-PROGRESS_CALL: Final = "progress"
-INJECTED: Final = frozenset({IDEMPOTENCY_KEY, PROGRESS_CALL})
-"""Parameters that the engine fills when whoever submits the task does not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,13 +169,11 @@ class Task(Generic[P, R]):
 
     def takes(self, parameter: str) -> bool:
         """Tell whether the function has a parameter of this name."""
-        return parameter in self._signature.parameters
+        return parameter in self._parameters
 
     def not_given(self, arguments: list[Any], keywords: dict[str, Any]) -> frozenset[str]:
         """Return the injected parameters that these arguments leave to be filled."""
-        wanted = INJECTED & self._signature.parameters.keys()
-        given = self._signature.bind_partial(*arguments, **keywords) if wanted else None
-        return wanted - given.arguments.keys() if given else wanted
+        return self._parameters.not_given(arguments, keywords)
 
     def encode_arguments(self, arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> str:
         """Turn arguments into one JSON text, ``{"args": […], "kwargs": {…}}``.
@@ -197,7 +191,7 @@ class Task(Generic[P, R]):
         )
         kwargs = ",".join(
             f"{orjson.dumps(key).decode()}:"
-            f"{self._dump(value, self._parameter_of(key), f'{self.name}({key})', most)}"
+            f"{self._dump(value, self._parameters.of_keyword(key), f'{self.name}({key})', most)}"
             for key, value in keywords.items()
         )
         text = f'{{"args":[{args}],"kwargs":{{{kwargs}}}}}'
@@ -219,68 +213,32 @@ class Task(Generic[P, R]):
         stored = decode_json(text)
         args: list[Any] = stored["args"]
         kwargs: dict[str, Any] = stored["kwargs"]
-        names = self._bind(tuple(args), kwargs)
+        names = self._bind(args, kwargs)
         return (
             [
                 self._load(value, name, f"{self.name}({name})")
                 for name, value in zip(names, args, strict=True)
             ],
             {
-                key: self._load(value, self._parameter_of(key), f"{self.name}({key})")
+                key: self._load(value, self._parameters.of_keyword(key), f"{self.name}({key})")
                 for key, value in kwargs.items()
             },
         )
 
-    def _bind(self, arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> list[str]:
+    def _bind(self, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> list[str]:
         """Return the parameter that each positional argument is for."""
-        signature = self._signature
-        needed = signature.replace(
-            parameters=[
-                each.replace(default=None)
-                if each.name in INJECTED and each.kind is each.KEYWORD_ONLY
-                else each
-                for each in signature.parameters.values()
-            ]
-        )
-        positional = [
-            each.name
-            for each in signature.parameters.values()
-            if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)
-        ]
-        rest = [n for n, p in signature.parameters.items() if p.kind is p.VAR_POSITIONAL]
-        names = [*positional, *(rest * len(arguments))][: len(arguments)]
-        filled = [name for name in self._injected_by_place if name not in names]
         try:
-            needed.bind(*arguments, **{**dict.fromkeys(filled), **keywords})
+            return self._parameters.bind(arguments, keywords)
         except TypeError as error:
-            raise TaskArgumentsError(f"task {self.name}{signature}: {error}") from None
-        return names
+            raise TaskArgumentsError(f"task {self.name}{self._parameters}: {error}") from None
 
     @cached_property
-    def _injected_by_place(self) -> tuple[str, ...]:
-        """Injected parameters that are not keyword-only; they are passed by name all the same."""
-        return tuple(
-            each.name
-            for each in self._signature.parameters.values()
-            if each.name in INJECTED
-            and each.kind is each.POSITIONAL_OR_KEYWORD
-            and each.default is each.empty
-        )
-
-    @cached_property
-    def _signature(self) -> inspect.Signature:
-        return inspect.signature(self.function)
+    def _parameters(self) -> Parameters:
+        return Parameters(self.function)
 
     @cached_property
     def _types(self) -> dict[str, Any]:
         return _annotations(self.function)  # late: what it names may be defined behind it
-
-    def _parameter_of(self, key: str) -> str:
-        """Return the parameter that a keyword is for: its own, or the one of the rest."""
-        parameters = self._signature.parameters
-        if key in parameters:
-            return key
-        return next((n for n, p in parameters.items() if p.kind is p.VAR_KEYWORD), key)
 
     def _dump(self, value: object, parameter: str, path: str, most: int) -> str:
         annotation = self._types.get(parameter)

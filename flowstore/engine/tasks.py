@@ -24,8 +24,8 @@ from flowstore.errors import (
 )
 from flowstore.events import TASK_COMPLETED, TASK_FAILED, WorkflowEvent
 from flowstore.executors import ASYNCIO, THREADS
+from flowstore.parameters import IDEMPOTENCY_KEY
 from flowstore.store.base import INTERNAL, Append, EndTask, NewEvent, RetryTask, TakeTasks
-from flowstore.task import IDEMPOTENCY_KEY
 
 if TYPE_CHECKING:
     import asyncio

@@ -1,0 +1,71 @@
+"""The parameters of a task's function: which argument is for which, and which are filled in."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+IDEMPOTENCY_KEY: Final = "idempotency_key"
+PROGRESS_CALL: Final = "progress"
+INJECTED: Final = frozenset({IDEMPOTENCY_KEY, PROGRESS_CALL})
+"""Parameters that the engine fills when whoever submits the task does not."""
+
+
+class Parameters:
+    """What a function takes, looked at once."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._signature = signature = inspect.signature(function)
+        every = signature.parameters.values()
+        self._injected = INJECTED & signature.parameters.keys()
+        # Only keyword-only ones can be given a default wherever they stand.
+        self._needed = signature.replace(
+            parameters=[
+                each.replace(default=None)
+                if each.name in INJECTED and each.kind is each.KEYWORD_ONLY
+                else each
+                for each in every
+            ]
+        )
+        self._filled = [
+            each.name
+            for each in every
+            if each.name in INJECTED
+            and each.kind is each.POSITIONAL_OR_KEYWORD
+            and each.default is each.empty
+        ]
+        positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        self._positional = [each.name for each in every if each.kind in positional]
+        self._rest = [each.name for each in every if each.kind is each.VAR_POSITIONAL]
+        self._other = next((each.name for each in every if each.kind is each.VAR_KEYWORD), None)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._signature.parameters
+
+    def __str__(self) -> str:
+        return str(self._signature)
+
+    def bind(self, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> list[str]:
+        """Return the parameter that each positional argument is for.
+
+        Raises:
+            TypeError: the function does not take these arguments.
+        """
+        names = [*self._positional, *(self._rest * len(arguments))][: len(arguments)]
+        filled = {name: None for name in self._filled if name not in names}
+        self._needed.bind(*arguments, **{**filled, **keywords})
+        return names
+
+    def of_keyword(self, key: str) -> str:
+        """Return the parameter that a keyword is for: its own, or the one of the rest."""
+        return key if key in self or self._other is None else self._other
+
+    def not_given(self, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> frozenset[str]:
+        """Return the injected parameters that these arguments leave to be filled."""
+        if not self._injected:
+            return self._injected
+        given = self._signature.bind_partial(*arguments, **keywords).arguments.keys()
+        return self._injected - given
