@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 import inspect
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterable, Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from datetime import date, time, timedelta
 from decimal import Decimal
@@ -274,8 +274,20 @@ _REMEDIES: Final[tuple[tuple[Callable[[object], bool], str], ...]] = (
     (_is(Decimal, uuid.UUID), f"{_TYPED} str(…)"),
     (_is_object, "make it the event itself, or use model_dump(mode='json') or asdict(…)"),
     (_is(*_PLAIN), "only the plain types come back the same: use dict(…), list(…), str(…)"),
-    (_is(AsyncIterator), "collect it first: [item async for item in …]"),
-    (_is(Iterator), "collect it first: list(…)"),
+    (
+        _is(AsyncIterable),
+        (
+            "collect it first: [item async for item in …]; a handler can emit it as a stream, "
+            "at the top level of data"
+        ),
+    ),
+    (
+        _is(Iterator),
+        (
+            "collect it first: list(…); a handler can emit it as a stream, at the top level of "
+            "data, if it is wrapped: async def chunks(): for item in items: yield item"
+        ),
+    ),
     (inspect.isawaitable, "await it first"),
     (callable, "functions cannot be stored; store a name"),
 )

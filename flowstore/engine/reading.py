@@ -68,9 +68,10 @@ class Recorded:
         """Return who would read the stream from its new beginning."""
         return self
 
-    def forget(self) -> None:
-        """The chunks in memory are not those of the stream any more."""
-        self._tape = None
+    def forget(self, generation: int) -> None:
+        """The chunks in memory are void if they are of this beginning: it began anew elsewhere."""
+        if self._tape is not None and self._tape.newest().generation == generation:
+            self._tape = None
 
 
 class Reading:
@@ -167,7 +168,7 @@ class Reading:
         if self._generation is None:
             self._generation = record.generation
         elif self._generation != record.generation:
-            source.forget()
+            source.forget(self._generation)
             self._restarted()
         self._page = _chunks(record, self._offset)
         if self._page:

@@ -198,10 +198,15 @@ class Streaming:
             self._start(lambda: self._begin(new, sources, repeats=repeats))
 
     def _start(self, action: Callable[[], None]) -> None:
-        if self._handler.runs_on_loop:
+        loop = self._around.loop
+        try:
+            is_here = asyncio.get_running_loop() is loop
+        except RuntimeError:  # in a thread
+            is_here = False
+        if is_here:
             action()
         else:
-            self._around.loop.call_soon_threadsafe(action)
+            loop.call_soon_threadsafe(action)
 
     def _begin(
         self, new: NewEvent, sources: Mapping[str, AsyncIterable[Any]], *, repeats: bool

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, Any, Protocol
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _MOST_SPENT = 256
-"""Chunks that no one can read any more are let go of when there are so many."""
+"""So many chunks a reader takes at a time, and so many that no one can read are let go of."""
 
 
 class Holder(Protocol):
@@ -43,6 +43,7 @@ class Tape:
         self.successor: Tape | None = None
         self._chunks: list[Any] = []
         self._places: WeakKeyDictionary[Holder, int] = WeakKeyDictionary()
+        self._readers: WeakSet[Holder] = WeakSet()
         self._waiting: list[asyncio.Future[None]] = []
 
     @property
@@ -67,8 +68,8 @@ class Tape:
     def restart(self, successor: Tape) -> None:
         """Say that the stream has begun anew; who may read this one may read that one."""
         self.successor = successor
-        for reader in self._places:
-            successor.keep(reader.origin, 0)
+        for reader in self._readers:
+            successor.keep(reader, 0)
         self._chunks.clear()
         self._wake()
 
@@ -90,6 +91,7 @@ class Tape:
     def keep(self, reader: Holder, place: int) -> None:
         """Keep the chunks from a place on for a reader, as long as that lives."""
         self._places[reader] = place
+        self._readers.add(reader.origin)
 
     def release(self, reader: Holder) -> None:
         """Keep nothing for a reader any more."""
@@ -104,8 +106,9 @@ class Tape:
             self.first += spent
 
     def chunks(self, offset: int) -> Sequence[Any]:
-        """Return the chunks from an offset on; it is not before ``first``."""
-        return self._chunks[offset - self.first :]
+        """Return some chunks from an offset on; it is not before ``first``."""
+        start = offset - self.first
+        return self._chunks[start : start + _MOST_SPENT]
 
     def more(self) -> asyncio.Future[None]:
         """Return what is done when there is more to say."""
