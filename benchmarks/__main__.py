@@ -26,6 +26,8 @@ GROUPS = (
     "duplicates",
     "waiting",
     "timers",
+    "streams",
+    "tasks",
     "start",
     "case_log",
 )

@@ -25,7 +25,7 @@ def measure(settings: Settings) -> Report:
     """Compare many short runs with bare sqlite3 in transactions of 100 events."""
     runs = settings.size(1_000, 300)
     report = Report("Fan-out")
-    for title, work in (("through process()", _process), ("send in service mode", _serve)):
+    for title, work in (("through process()", process), ("send in service mode", _serve)):
         _compare(settings, report, runs, title, work)
     report.notes.append(
         "'executemany' hands each statement to the driver once for all 100 events of a"
@@ -95,7 +95,8 @@ class _Work:
             pass
 
 
-async def _process(path: Path, runs: int) -> float:
+async def process(path: Path, runs: int) -> float:
+    """Run them through `process`, so many at a time; return events in a second."""
     work = _Work(path)
     await work.warm_up()
     names = iter([f"run-{number}" for number in range(runs)])

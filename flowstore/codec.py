@@ -40,6 +40,8 @@ __all__ = [
 ]
 
 _JSON_TYPES: Final = (Any, object, str, int, float, bool, list, dict, type(None), None)
+# By identity: an annotation can be any object, and have an opinion of what equals it.
+_JSON_IDS: Final = frozenset(map(id, _JSON_TYPES))
 
 
 _ENGINE_ID: Final = re.compile(r"\d+/.+/|cron/.+/\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\Z", re.DOTALL)
@@ -348,7 +350,7 @@ class Codec:
         return form
 
     def _value_form(self, annotation: Any) -> Form | None:
-        if _is_json_type(annotation):
+        if is_json_type(annotation):
             return None
         with suppress(KeyError, TypeError):  # TypeError: it cannot be hashed
             return self._forms[annotation]
@@ -387,7 +389,8 @@ def _sorted_json(text: str | None) -> bytes:
     return orjson.dumps(decode_json(text), option=orjson.OPT_SORT_KEYS)
 
 
-def _is_json_type(annotation: Any) -> bool:
-    if any(annotation is known for known in _JSON_TYPES):
+def is_json_type(annotation: Any) -> bool:
+    """Tell whether an annotation says no more of a value than that it is JSON of some kind."""
+    if id(annotation) in _JSON_IDS:
         return True
-    return get_origin(annotation) in (list, dict) and all(map(_is_json_type, get_args(annotation)))
+    return get_origin(annotation) in (list, dict) and all(map(is_json_type, get_args(annotation)))

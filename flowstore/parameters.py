@@ -13,12 +13,15 @@ PROGRESS_CALL: Final = "progress"
 INJECTED: Final = frozenset({IDEMPOTENCY_KEY, PROGRESS_CALL})
 """Parameters that the engine fills when whoever submits the task does not."""
 
+_MOST_SHAPES: Final = 64
+
 
 class Parameters:
     """What a function takes, looked at once."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._signature = signature = inspect.signature(function)
+        self._bound: dict[tuple[object, ...], list[str]] = {}
         every = signature.parameters.values()
         self._injected = INJECTED & signature.parameters.keys()
         # Only keyword-only ones can be given a default wherever they stand.
@@ -54,9 +57,15 @@ class Parameters:
         Raises:
             TypeError: the function does not take these arguments.
         """
-        names = [*self._positional, *(self._rest * len(arguments))][: len(arguments)]
-        filled = {name: None for name in self._filled if name not in names}
-        self._needed.bind(*arguments, **{**filled, **keywords})
+        # The values do not matter, and most calls of a task look the same.
+        shape = (len(arguments), *keywords)
+        names = self._bound.get(shape)
+        if names is None:
+            names = [*self._positional, *(self._rest * len(arguments))][: len(arguments)]
+            filled = {name: None for name in self._filled if name not in names}
+            self._needed.bind(*arguments, **{**filled, **keywords})
+            if len(self._bound) < _MOST_SHAPES:
+                self._bound[shape] = names
         return names
 
     def of_keyword(self, key: str) -> str:

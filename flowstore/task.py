@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
 
 import orjson
 
+from flowstore.codec import is_json_type
 from flowstore.door import decode_json
 from flowstore.errors import (
     ConfigurationError,
@@ -238,7 +239,9 @@ class Task(Generic[P, R]):
 
     @cached_property
     def _types(self) -> dict[str, Any]:
-        return _annotations(self.function)  # late: what it names may be defined behind it
+        # Late: what annotations name may be defined behind the function.
+        found = _annotations(self.function)
+        return {name: kind for name, kind in found.items() if not is_json_type(kind)}
 
     def _dump(self, value: object, parameter: str, path: str, most: int) -> str:
         annotation = self._types.get(parameter)

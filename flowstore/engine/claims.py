@@ -85,6 +85,7 @@ class Claims:
         self.is_serving = False
         self.is_stopping = False
         self._in_flight = 0
+        self._claiming: set[str] = set()
         self._ready: dict[str, None] = {}
         self._wanted: Counter[str] = Counter()
         self._has_more = False
@@ -151,15 +152,18 @@ class Claims:
         if (
             (self.is_serving or name in self._wanted)
             and name not in owner.active
+            and name not in self._claiming  # that one gets the run, and this event with it
             and len(owner.active) + self._in_flight < owner.concurrency
         ):
             self._in_flight += 1
+            self._claiming.add(name)
             return True
         return False
 
-    def append_ended(self) -> None:
+    def append_ended(self, name: str) -> None:
         """Take note that an append which claims has been carried out."""
         self._in_flight -= 1
+        self._claiming.discard(name)
 
     def waits(self, name: str) -> None:
         """Take note of a pending run that no one here handles yet."""

@@ -194,7 +194,7 @@ class Engine:
     ) -> None:
         """Take in what became of an append."""
         if claims:
-            self._claims.append_ended()
+            self._claims.append_ended(name)
         if result is None or result.event is None:
             return
         if result.grant is not None:

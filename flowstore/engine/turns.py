@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     At = Callable[[int, Callable[[], None]], str]
 
-MOST_STARTED: Final = 256
+MOST_STARTED: Final = 1_024
 """Tasks started in one turn of the event loop, so that the others on it get theirs."""
 
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from flowstore.store.base import (
         ChunkRow,
         CollectedRow,
+        EndTask,
         Loaded,
         ParkedRow,
         RetryTask,
@@ -91,6 +92,10 @@ class WaitingLookup(Protocol):
 
     def end_task(self, run_id: int, task_id: str, now: int) -> None:
         """Record that a task has ended."""
+        ...
+
+    def end_own_task(self, run_id: int, operation: EndTask) -> bool:
+        """Record the end of a task that is pending under its owner; False if it is not."""
         ...
 
     def retry_task(self, operation: RetryTask) -> bool:

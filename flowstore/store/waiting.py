@@ -136,17 +136,15 @@ class Waiting:
         return last
 
     def fire_cron(self, operation: FireCron) -> Appended | None:
-        """Append the event of a time that recurs, once; None if someone has."""
-        last = self._rows.last_cron(operation.workflow, operation.name)
-        if last is not None and operation.at <= last:
+        """Append the event of a time that recurs, once; None if it is there."""
+        if self._rows.last_cron(operation.workflow, operation.name) == operation.at:
             return None
-        append = operation.append
+        append, appended = operation.append, None
         run = self._lookup.run(append.correlation_id)
-        original = None if run is None else self._lookup.event(run.id, append.event.id)
-        if run is not None and original is not None:
-            appended = self._ledger.refuse_repeat(run, append, original)
-        else:
+        if run is None or self._lookup.event(run.id, append.event.id) is None:
             appended = self._ledger.append(append)  # one that is refused has not fired
+            if appended.event is not None:  # it may be asked for again in this very batch
+                self._ledger.chosen[appended.run_id, append.event.id] = appended.event
         self._rows.set_cron(operation.workflow, operation.name, operation.at)
         return appended
 
@@ -159,6 +157,11 @@ class Waiting:
             raise RunNotFoundError(f"there is no run {operation.correlation_id!r} in the store")
         if run.workflow != operation.workflow:
             refuse_other_workflow(run.correlation_id, run.workflow, operation.workflow)
+        if operation.owner is not None and self._rows.end_own_task(run.id, operation):
+            # It was pending, so the log has no end of it, and the run is not closed.
+            self._ledger.changed[run.id] = run
+            run.tasks -= 1
+            return self._ledger.take_in(run, operation, is_chosen=True)
         original = self._lookup.event(run.id, operation.event.id)
         if original is not None and is_same(operation.event, original):
             return self._ledger.refuse_repeat(run, operation, original)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Iterator, Sequence
 
-    from flowstore.store.base import CollectedRow, RetryTask
+    from flowstore.store.base import CollectedRow, EndTask, RetryTask
 
 
 class WaitingRows:
@@ -89,6 +89,11 @@ class WaitingRows:
     def end_task(self, run_id: int, task_id: str, now: int) -> None:
         """Record that a task has ended."""
         self._connection.execute(self._sql.end_task, (ENDED, now, run_id, task_id))
+
+    def end_own_task(self, run_id: int, operation: EndTask) -> bool:
+        """Record the end of a task that is pending under its owner; False if it is not."""
+        cells = (ENDED, operation.now, run_id, operation.task_id, operation.owner, PENDING)
+        return self._connection.execute(self._sql.end_own_task, cells).rowcount == 1
 
     def retry_task(self, operation: RetryTask) -> bool:
         """Record a failed attempt; False if the task is not pending under this owner."""

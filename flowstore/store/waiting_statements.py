@@ -35,6 +35,7 @@ class WaitingStatements(NamedTuple):
     insert_task: str
     task: str
     end_task: str
+    end_own_task: str
     retry_task: str
     next_owner: str
     tasks_of: str
@@ -108,6 +109,16 @@ def _of_tasks() -> dict[str, Any]:
         "end_task": (
             update(task).where(*this).values(status=_key("ended"), ended_at=_key("moment")),
             ("ended", "moment", "key", "task"),
+        ),
+        "end_own_task": (
+            update(task)
+            .where(
+                *this,
+                task.c.owner == _key("its_owner"),
+                task.c.status == _key("its_status"),
+            )
+            .values(status=_key("ended"), ended_at=_key("moment")),
+            ("ended", "moment", "key", "task", "its_owner", "its_status"),
         ),
         "retry_task": (
             update(task)
