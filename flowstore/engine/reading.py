@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from flowstore.door import decode_json
+from flowstore.engine.tape import MOST_SPENT
 from flowstore.engine.watch import Waiter
 from flowstore.errors import StreamFailedError, StreamRestartedError
 from flowstore.store.base import SETTLED, STREAM_ENDED, STREAM_FAILED
@@ -80,7 +81,7 @@ class Reading:
     def __init__(self, source: Recorded, tape: Tape | None, offset: int) -> None:
         self._source = source
         self._tape = tape
-        self._offset = offset
+        self._offset = self._kept = offset
         self._page: Sequence[Any] = ()
         self._next = 0
         self._generation: int | None = None
@@ -117,9 +118,8 @@ class Reading:
             if tape.successor is not None:
                 self._restarted()
             self._page = tape.chunks(self._offset)
-            tape.keep(self, self._offset + len(self._page))
             if self._page:
-                tape.trim()
+                self._let_go(tape)
                 return True
             if tape.has_ended:
                 return False
@@ -129,6 +129,14 @@ class Reading:
             else:
                 await tape.more()
         return False
+
+    def _let_go(self, tape: Tape) -> None:
+        """Say how far this reader has come; not for every chunk, for that would cost as much."""
+        here = self._offset + len(self._page)
+        if here >= self._kept + MOST_SPENT:
+            self._kept = here
+            tape.keep(self, here)
+            tape.trim()
 
     def _leave(self, tape: Tape) -> None:
         tape.release(self)

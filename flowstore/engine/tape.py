@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary, WeakSet
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_MOST_SPENT = 256
+MOST_SPENT = 256
 """So many chunks a reader takes at a time, and so many that no one can read are let go of."""
 
 
@@ -101,14 +101,14 @@ class Tape:
         """Let go of chunks that are in the store and that no one has left to read."""
         spent = min(self._places.values(), default=self.recorded)
         spent = min(spent, self.recorded) - self.first
-        if spent >= min(_MOST_SPENT, len(self._chunks)):
+        if spent >= min(MOST_SPENT, len(self._chunks)):
             del self._chunks[:spent]
             self.first += spent
 
     def chunks(self, offset: int) -> Sequence[Any]:
         """Return some chunks from an offset on; it is not before ``first``."""
         start = offset - self.first
-        return self._chunks[start : start + _MOST_SPENT]
+        return self._chunks[start : start + MOST_SPENT]
 
     def more(self) -> asyncio.Future[None]:
         """Return what is done when there is more to say."""
