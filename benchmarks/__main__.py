@@ -26,6 +26,7 @@ GROUPS = (
     "duplicates",
     "waiting",
     "timers",
+    "waits",
     "streams",
     "tasks",
     "start",
