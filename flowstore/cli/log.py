@@ -7,24 +7,29 @@ from typing import TYPE_CHECKING, Any
 
 from flowstore.cli import output
 from flowstore.cli.reading import find_run, read
+from flowstore.door import decode_json
 from flowstore.events import ERROR, PROGRESS
+from flowstore.store.base import STREAM_ENDED, STREAM_FAILED
+from flowstore.stream import has_streams, marks
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from flowstore.store.base import RunRecord, StoredEvent, TransitionRecord
+    from flowstore.store.base import RunRecord, StoredEvent, StreamRecord, TransitionRecord
     from flowstore.store.queries import Queries
 
 _PAGE = 500
+_OF_STREAM = ("id", "status", "chunks", "generation", "error")
 _COLUMNS = ("position", "created_at", "name", "id", "causation_id", "outcome", "data")
 
 
 @dataclass(frozen=True, slots=True)
 class _Page:
-    """Some events with the transitions of each."""
+    """Some events with the transitions of each, and its streams by the keys in its data."""
 
     events: list[StoredEvent]
     transitions: dict[int, list[TransitionRecord]]
+    streams: dict[int, dict[str, StreamRecord]]
 
 
 def print_log(
@@ -58,9 +63,27 @@ async def _pages(
         transitions: dict[int, list[TransitionRecord]] = {}
         for transition in found:
             transitions.setdefault(transition.position, []).append(transition)
-        yield _Page(events, transitions)
+        yield _Page(events, transitions, await _streams(queries, correlation_id, events))
         after = until
         left = None if left is None else left - len(events)
+
+
+async def _streams(
+    queries: Queries, correlation_id: str, events: list[StoredEvent]
+) -> dict[int, dict[str, StreamRecord]]:
+    found = {
+        event.position: marks(event.id, decode_json(event.data))
+        for event in events
+        if has_streams(event.id)
+    }
+    if not found:
+        return {}
+    wanted = [name for names in found.values() for name in names.values()]
+    records = {each.id: each for each in await queries.list_streams(correlation_id, wanted)}
+    return {
+        position: {key: records[name] for key, name in names.items() if name in records}
+        for position, names in found.items()
+    }
 
 
 async def _print_json(pages: AsyncIterator[_Page], correlation_id: str) -> None:
@@ -72,6 +95,11 @@ async def _print_json(pages: AsyncIterator[_Page], correlation_id: str) -> None:
             del fields["run_id"]
             transitions = map(output.to_json, page.transitions.get(event.position, ()))
             value = {"correlation_id": correlation_id, **fields, "transitions": list(transitions)}
+            if event.position in page.streams:
+                value["streams"] = {
+                    key: {name: getattr(stream, name) for name in _OF_STREAM}
+                    for key, stream in page.streams[event.position].items()
+                }
             output.write(lead + output.json_text(value))
             lead = ",\n"
     output.write("[]\n" if lead == "[\n" else "\n]\n")
@@ -86,6 +114,8 @@ async def _print_text(pages: AsyncIterator[_Page], run: RunRecord, queries: Quer
             attempts = page.transitions.get(event.position, [])
             row = output.to_json(event)
             row["outcome"] = _outcome(event, attempts, run.cursor, unhandled)
+            for key, stream in page.streams.get(event.position, {}).items():
+                row["data"][key] = _told(stream)
             row["data"] = event.error if event.data is None else row["data"]
             rows.append(row)
         if not empty:
@@ -94,6 +124,16 @@ async def _print_text(pages: AsyncIterator[_Page], run: RunRecord, queries: Quer
         empty = False
     if empty:
         output.note("no events")
+
+
+def _told(stream: StreamRecord) -> str:
+    """Say in a few words what there is of a stream."""
+    words = "1 chunk" if stream.chunks == 1 else f"{stream.chunks} chunks"
+    if stream.status == STREAM_FAILED:
+        words += ", broken off"
+    elif stream.status != STREAM_ENDED:
+        words += ", unfinished"
+    return words if stream.generation == 1 else f"{words}, begun {stream.generation} times"
 
 
 def _outcome(

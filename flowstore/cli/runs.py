@@ -80,7 +80,7 @@ async def _gather(queries: Queries, run: RunRecord) -> dict[str, Any]:
 def _print_shown(shown: dict[str, Any]) -> None:
     fields = {name: value for name, value in shown.items() if name not in ("counts", *_LISTS)}
     counts = shown["counts"]
-    for name in ("events", "transitions", "drops"):
+    for name in ("events", "transitions", "drops", "streams"):
         fields[name] = ", ".join(f"{key} {count}" for key, count in counts[name].items()) or None
     fields |= {"steps": counts["steps"], "unhandled": counts["unhandled"]}
     output.print_fields(fields)

@@ -68,6 +68,7 @@ class RunCounts:
         transitions: how many attempts of handlers by outcome.
         drops: how many drops by reason.
         steps: how many finished steps.
+        streams: how many streams by where they stand: open, ended, failed.
         unhandled: how many events were passed over because nothing was registered for them.
     """
 
@@ -75,6 +76,7 @@ class RunCounts:
     transitions: dict[str, int]
     drops: dict[str, int]
     steps: int
+    streams: dict[str, int]
     unhandled: int
 
 
@@ -338,6 +340,7 @@ async def _read_state(
 
 async def _count(correlation_id: str, connection: AsyncConnection) -> RunCounts:
     event, transition, drop = schema.event.c, schema.transition.c, schema.drop.c
+    stream = schema.stream.c
     key = await connection.scalar(select(_key(correlation_id)))
     steps = select(func.count()).where(schema.step.c.run_id == key)
     unhandled = _unhandled(correlation_id, func.count())
@@ -346,6 +349,7 @@ async def _count(correlation_id: str, connection: AsyncConnection) -> RunCounts:
         transitions=await _tally(connection, transition.outcome, transition.run_id == key),
         drops=await _tally(connection, drop.reason, drop.run_id == key),
         steps=await connection.scalar(steps) or 0,
+        streams=await _tally(connection, stream.status, stream.run_id == key),
         unhandled=await connection.scalar(unhandled) or 0,
     )
 
