@@ -102,9 +102,8 @@ class Registering:
 
         It fires while someone serves the workflow (``async with workflow:``). However many
         processes do, each moment fires once: its event's id is ``cron/<name>/<moment in UTC>``.
-        What the name has fired is kept in the store; a cron begins when its name is first
-        served, and a moment before the last that has fired never fires again, whatever the
-        clock says. Declare crons before the workflow is served.
+        So a clock that is set back fires nothing again; what it passed over while it was ahead
+        still comes. A cron begins when its name is first served. Declare crons before that.
 
         The times are those of Debian's cron. With a ``*`` at the beginning of the minute or the
         hour, it fires whenever the clock on the wall fits: not at all in the hour that summer
@@ -123,7 +122,7 @@ class Registering:
                 Two workflows in one store need different ones, unless each names its run.
             correlation_id: the run that gets all of its events; None for a new one each time,
                 whose id is that of the event.
-            missed: what becomes of moments that are over by more than a minute when someone is
+            missed: what becomes of moments that are over by a minute or more when someone is
                 there to fire them: nothing served the workflow, the machine slept, the clock
                 was set ahead. ``"last"``: only the last of them fires, and only if no other is
                 due by then. ``"all"``: all fire in order, but no more than the last 1,000.

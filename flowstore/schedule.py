@@ -26,7 +26,7 @@ MOST_MISSED: Final = 1_000
 """Firings that ``missed="all"`` makes up for at most: the last so many."""
 
 ON_TIME_MICROSECONDS: Final = 60_000_000
-"""How late a firing can be without having been missed."""
+"""A firing that is later than this, or as late, has been missed."""
 
 _FIELDS: Final = 5
 _LONGEST: Final = 200
@@ -113,7 +113,7 @@ class Cron:
         """Return the moments after ``last`` that are to be fired now, in order."""
         found = self.schedule.last(last, now, MOST_MISSED if self.missed == "all" else 1)
         if self.missed == "skip":
-            return [at for at in found if now - at <= ON_TIME_MICROSECONDS]
+            return [at for at in found if now - at < ON_TIME_MICROSECONDS]
         return found
 
     def event_id(self, at: int) -> str:

@@ -17,11 +17,19 @@ class Alarm:
 
     Args:
         ring: called with the names that are due; None stands for "look in the store".
+        turned_back: called within a minute when the clock has been set back, if something is due
+            later.
     """
 
-    def __init__(self, clock: Clock, ring: Callable[[set[str | None]], None]) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        ring: Callable[[set[str | None]], None],
+        turned_back: Callable[[], None] | None = None,
+    ) -> None:
         self._clock = clock
         self._ring = ring
+        self._turned_back = turned_back
         self._heap: list[tuple[int, str]] = []
         self._task: asyncio.Task[None] | None = None
         self._next = 0
@@ -47,8 +55,12 @@ class Alarm:
     async def _wait(self) -> None:
         while self._heap:
             self._next = self._heap[0][0]
+            before = 0
             # A clock that was set ahead or back is asked again, instead of trusting the sleep.
-            while (left := self._next - self._clock.now()) > 0:
+            while (left := self._next - (now := self._clock.now())) > 0:
+                if now < before and self._turned_back is not None:
+                    self._turned_back()
+                before = now
                 await self._clock.sleep(min(left / 1_000_000, 60.0))
             due: set[str | None] = set()
             now = self._clock.now()

@@ -6,6 +6,7 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
+from flowstore.clock import to_datetime
 from flowstore.engine.alarm import Alarm
 from flowstore.engine.claims import STORE_RETRY_MICROSECONDS
 from flowstore.errors import StoreError
@@ -43,16 +44,15 @@ class CronTimers:
     """Fires what is due while the workflow is served.
 
     Every process that serves it computes the same moments and tries to fire each; the
-    transaction that appends the event moves the cron's last moment, behind which nothing is
-    fired again. So a clock that is set back fires nothing twice, and one that is set ahead
-    makes moments due, or missed.
+    transaction that appends the event finds out whether it is there. So a clock that is set
+    back fires nothing twice, and what it had passed over when it was ahead gets its turn.
     """
 
     def __init__(self, owner: Owner) -> None:
         self._owner = owner
-        self._alarm = Alarm(owner.clock, self._ring)
+        self._alarm = Alarm(owner.clock, self._ring, self._turned_back)
         self._last: dict[str, int] = {}
-        """Up to where each cron has been fired, as far as is known here."""
+        """Up to where each cron has been looked at."""
 
     def serve(self) -> None:
         """Fire from now on what is due."""
@@ -72,6 +72,10 @@ class CronTimers:
                 self._look(name)
             elif name is not None:
                 self._begin(name)
+
+    def _turned_back(self) -> None:
+        for name in self._last:
+            self._look(name)
 
     # --- the beginning ---------------------------------------------------------------------
 
@@ -98,13 +102,27 @@ class CronTimers:
     def _look(self, name: str) -> None:
         """Fire what is due, one after another; then wait for the next moment."""
         cron, now = self._owner.crons.by_name[name], self._owner.clock.now()
-        due = cron.due(self._last[name], now)
+        last = min(self._last[name], now)
+        due = cron.due(last, now)
+        self._tell_missed(cron, last, due[0] if due else now)
         if due:
             self._fire(cron, due)
             return
-        coming = cron.schedule.after(max(now, self._last[name]))
+        self._last[name] = now
+        coming = cron.schedule.after(now)
         if coming is not None:
             self._alarm.set(coming, name)
+
+    def _tell_missed(self, cron: Cron, last: int, until: int) -> None:
+        first = cron.schedule.after(last)
+        if first is not None and first < until:
+            logger.warning(
+                "cron %r: moments from %s to %s were missed and are left out (missed=%r)",
+                cron.name,
+                to_datetime(first),
+                to_datetime(until),
+                cron.missed,
+            )
 
     def _fire(self, cron: Cron, due: list[int]) -> None:
         owner = self._owner

@@ -222,7 +222,7 @@ class BeginCron:
 
 @dataclass(slots=True)
 class FireCron:
-    """Append an event at its time, unless someone has for this or a later time.
+    """Append an event at its time, unless its run has it.
 
     Args:
         at: the time that the firing stands for, in microseconds since 1970.
