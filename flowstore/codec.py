@@ -349,6 +349,13 @@ class Codec:
                 raise EventTypeError(message) from error
         return form
 
+    def prepare(self, annotation: Any) -> None:
+        """Make what checks values of an annotation now, unless it names what is not there yet."""
+        if not is_json_type(annotation):
+            with suppress(PydanticUserError, NameError, TypeError):
+                if annotation not in self._forms:
+                    self._forms[annotation] = Form(annotation)
+
     def _value_form(self, annotation: Any) -> Form | None:
         if is_json_type(annotation):
             return None

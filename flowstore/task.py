@@ -113,6 +113,10 @@ class Task(Generic[P, R]):
         self.rate = None if rate is None else Rate.parse(rate)
         self.executor: str | Executor = executor
         self._codec = codec
+        # Now and not at the first result: a function that has been sent by value, as Dask sends
+        # those of a script, brings back copies of its classes of which no form can be made.
+        for annotation in _annotations(function).values():
+            codec.prepare(annotation)
         update_wrapper(cast("Any", self), function)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:

@@ -12,11 +12,11 @@ from collections import Counter
 from dataclasses import dataclass
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, model_serializer
 from task_functions import die, die_once, report, square, where
 from watching import collect, drops, log, names, query
 
-from flowstore import Retry, WorkflowEvent
+from flowstore import Limits, Retry, WorkflowEvent
 from flowstore.errors import (
     DuplicateTaskError,
     InvalidValueError,
@@ -38,6 +38,14 @@ class Film(BaseModel):
 class Poster:
     film: Film
     width: int
+
+
+class Odd(BaseModel):
+    number: int
+
+    @model_serializer
+    def refuse(self):
+        raise ZeroDivisionError("from the serializer")
 
 
 def submitting(workflow, *calls, on="go"):
@@ -392,15 +400,39 @@ async def test_a_failed_task_is_an_event_with_the_error(workflow, caplog):
     assert "work" in caplog.text
 
 
-async def test_a_task_that_cancels_itself_has_failed(workflow):
+@pytest.mark.parametrize("how", ["raises", "cancels"])
+async def test_a_task_that_cancels_itself_has_failed(workflow, how):
     @workflow.task
     async def work():
-        raise asyncio.CancelledError
+        if how == "raises":
+            raise asyncio.CancelledError
+        asyncio.current_task().cancel()
+        await asyncio.sleep(0)
 
     keeping(workflow)
     submitting(workflow, work)
     [[kind, text]] = (await outcome(workflow))["work"]
     assert (kind, text) == ("FlowstoreError", "the task was cancelled from within")
+
+
+async def test_whatever_keeps_a_result_from_being_stored_is_a_failed_attempt(make):
+    """Also the user's own code, which checks it; and a limit that is too low for the failure."""
+    workflow = make(limits=Limits(data_bytes=100))
+
+    @workflow.task
+    async def odd() -> Odd:
+        return Odd(number=1)
+
+    @workflow.task
+    async def long():
+        raise ValueError("x" * 1_000)
+
+    failed = []
+    workflow.register("task.failed", lambda event: failed.append(event.error))
+    submitting(workflow, odd, long)
+    await outcome(workflow)
+    assert len(failed) == 2
+    assert any("from the serializer" in text for text in failed)
 
 
 async def test_back_off_between_attempts_is_durable(make, clock):

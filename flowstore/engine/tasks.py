@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import logging
 from functools import partial
@@ -22,13 +23,12 @@ from flowstore.errors import (
     StoreError,
     TaskTimeoutError,
 )
-from flowstore.events import TASK_COMPLETED, TASK_FAILED, WorkflowEvent
+from flowstore.events import TASK_COMPLETED, TASK_FAILED
 from flowstore.executors import ASYNCIO, THREADS
 from flowstore.parameters import IDEMPOTENCY_KEY
 from flowstore.store.base import INTERNAL, Append, EndTask, NewEvent, RetryTask, TakeTasks
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable, Collection, Sequence
 
     from flowstore.clock import Clock
@@ -76,6 +76,7 @@ class TaskRunner:
         self._actions: dict[str, Callable[[], None]] = {}
         self._keys = itertools.count(1)
         self._is_stopped = False
+        self._guard: asyncio.Task[None] | None = None
         self._unknown: set[str] = set()
         self._idle_until = 0.0
         self._asked: frozenset[str] | None = frozenset()
@@ -147,10 +148,11 @@ class TaskRunner:
             args, kwargs = task.decode_arguments(work.row.arguments or "")
             for name in task.not_given(args, kwargs):
                 kwargs[name] = self._injected(work, name)
-        except FlowstoreError as error:
-            self._turns.free(work)
-            self._fail(work, type(error).__name__, str(error))
+        except Exception as error:  # noqa: BLE001 - annotations bring code of the user's
+            self._release(work)
+            self._fail_attempt(work, error)
             return
+        self._guard_loop()
         attempt = lane.place.runner.run(task.function, args, kwargs)
         work.job = self._owner.loop.create_task(cast("Any", attempt))
         work.job.add_done_callback(partial(self._done, work))
@@ -176,12 +178,7 @@ class TaskRunner:
             error = FlowstoreError("the task was cancelled from within")
         elif job.exception() is not None:
             error = job.exception()
-        if work.job is not job:
-            return
-        if job.cancelled() and job.cancelling():
-            # The loop comes to its end without us: like a crash, but no process is left behind.
-            self._is_stopped = True
-            self._turns.close()
+        if work.job is not job or (job.cancelled() and self._is_loop_ending):
             return
         self._release(work)
         if error is not None:
@@ -189,8 +186,8 @@ class TaskRunner:
             return
         try:
             result = work.task.encode_result(job.result())
-        except FlowstoreError as refused:
-            self._fail(work, type(refused).__name__, str(refused))
+        except Exception as refused:  # noqa: BLE001 - annotations bring code of the user's
+            self._fail_attempt(work, refused)
         else:
             self._complete(work, result)
 
@@ -276,8 +273,10 @@ class TaskRunner:
         logger.error(
             "task %r (%s) of run %r failed: %s", row.name, row.id, work.correlation_id, text
         )
+        version = self._owner.codec.version_of(TASK_FAILED)
         data = {"task_id": row.id, "task": row.name, "exception": exception}
-        self._end(work, self._owner.codec.encode(WorkflowEvent(TASK_FAILED, data, error=text)))
+        # Not through the door: a limit of the user's must not keep a failure from being told.
+        self._end(work, Encoded(TASK_FAILED, version, orjson.dumps(data).decode(), None, text))
 
     def _end(self, work: Work, encoded: Encoded) -> None:
         work.is_over = True
@@ -339,6 +338,8 @@ class TaskRunner:
         self._alarm.stop()
         self._turns.stop()
         jobs: set[asyncio.Task[Any]] = set()
+        if self._guard is not None:
+            self._guard.cancel()
         for work in [work for works in self._runs.values() for work in works.values()]:
             job = work.job
             if job is not None and not job.done():
@@ -353,6 +354,21 @@ class TaskRunner:
         """Give up threads and processes; wait for nothing."""
         self._is_stopped = True
         self._turns.close()
+
+    @property
+    def _is_loop_ending(self) -> bool:
+        return self._guard is not None and self._guard.cancelling() > 0
+
+    def _guard_loop(self) -> None:
+        """Have a task on the loop that no one cancels but whoever cancels all there are."""
+        if self._guard is None:
+            self._guard = self._owner.loop.create_task(_wait_for_ever())
+            self._guard.add_done_callback(self._end_with_loop)
+
+    def _end_with_loop(self, _guard: asyncio.Task[None]) -> None:
+        """The loop comes to its end without us: like a crash, but no process is left behind."""
+        if not self._is_stopped:
+            self.close()
 
     # --- time -----------------------------------------------------------------------------
 
@@ -369,3 +385,7 @@ class TaskRunner:
             action = self._actions.pop(str(key), None)
             if action is not None:
                 action()
+
+
+async def _wait_for_ever() -> None:
+    await asyncio.get_running_loop().create_future()
