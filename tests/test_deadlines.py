@@ -282,6 +282,41 @@ async def test_it_ends_what_is_outstanding(make, clock):
     assert query(path, "SELECT waits, tasks FROM run WHERE correlation_id = 'r'") == [(0, 0)]
 
 
+async def test_it_ends_the_tasks_that_are_under_way(make, clock):
+    """G6: what they come to is no longer wanted."""
+    workflow, ends = make(clock=clock), []
+
+    @workflow.task
+    async def endless():
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            ends.append("cancelled")
+            raise
+
+    @workflow.on("go")
+    async def go(event, ctx):
+        ctx.deadline(delay=10)
+        ctx.submit(endless)
+        ctx.state["token"] = ctx.submit_external("approval", timeout=60)
+
+    run = workflow.run("r")
+    async with workflow:
+        process = workflow.process(WorkflowEvent("go"), correlation_id="r")
+        assert (await anext(process)).name == "go"
+        while (token := (await run.state()).get("token")) is None:
+            await asyncio.sleep(0)
+        assert await run.status() == "running"
+        await clock.advance(10)
+        assert [event.name async for event in process] == ["deadline"]
+        assert (await run.info()).reason == PASSED
+        assert await run.outstanding() == []
+        assert (await workflow.complete_task(token, 1)).status == "stale"
+        await clock.advance(100)
+        assert (await run.info()).head == 2
+    assert ends == ["cancelled"]
+
+
 async def test_a_handler_that_waits_for_it_deals_with_it(make, clock):
     workflow = make(clock=clock)
 

@@ -64,11 +64,19 @@ def plain(event: WorkflowEvent) -> Iterator[Approved]:
 async def decorated(event: WorkflowEvent) -> None: ...
 
 
+async def patient(event: WorkflowEvent, ctx: Context) -> None:
+    ctx.deadline(delay=timedelta(hours=1))
+    ctx.deadline(at=datetime.now(UTC))
+    ctx.cancel_deadline()
+
+
 @workflow.upcaster(Inquiry, 1)
 def to_two(data: dict[str, Any]) -> dict[str, Any]:
     return {**data, "inquiry_id": "none"}
 
 
+workflow.register("patient", patient).cron("0 9 * * mon-fri", Approved("cron"), missed="all")
+workflow.cron("0 9 * * *", WorkflowEvent("query"), timezone="Europe/Berlin", name="daily")
 workflow.register("query", generator).register("query", plain, name="second")
 workflow.register(Inquiry, coroutine, correlate="inquiry_id", retry=Retry(attempts=5, on=OSError))
 workflow.register(Approved, reducer, correlate=lambda event: str(event.by))
@@ -95,6 +103,9 @@ async def main() -> None:
     head: int = (await run.info()).head
     async for event in run.events(after=head, follow=True):
         print(event.position, status)  # noqa: T201
+    outstanding: list[tuple[str, str | None, int | None]]
+    outstanding = [(each.kind, each.name, each.due_at) for each in await run.outstanding(limit=5)]
+    print(outstanding)  # noqa: T201
     await run.cancel("enough")
     resumed: list[str] = await workflow.resume()
     print(resumed, [each.correlation_id for each in await workflow.runs(limit=3)])  # noqa: T201
