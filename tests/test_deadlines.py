@@ -284,7 +284,8 @@ async def test_it_ends_what_is_outstanding(make, clock):
 
 async def test_it_ends_the_tasks_that_are_under_way(make, clock):
     """G6: what they come to is no longer wanted."""
-    workflow, ends = make(clock=clock), []
+    workflow, ends, handled = make(clock=clock), [], asyncio.Event()
+    workflow.hooks.subscribe(lambda what, _: handled.set() if what == "handled" else None)
 
     @workflow.task
     async def endless():
@@ -304,8 +305,8 @@ async def test_it_ends_the_tasks_that_are_under_way(make, clock):
     async with workflow:
         process = workflow.process(WorkflowEvent("go"), correlation_id="r")
         assert (await anext(process)).name == "go"
-        while (token := (await run.state()).get("token")) is None:
-            await asyncio.sleep(0)
+        await handled.wait()
+        token = (await run.state())["token"]
         assert await run.status() == "running"
         await clock.advance(10)
         assert [event.name async for event in process] == ["deadline"]
