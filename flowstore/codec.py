@@ -39,6 +39,9 @@ __all__ = [
     "same_content",
 ]
 
+_OWN_BYTES: Final = 1024 * 1024
+_OWN_DEPTH: Final = 8
+
 _JSON_TYPES: Final = (Any, object, str, int, float, bool, list, dict, type(None), None)
 # By identity: an annotation can be any object, and have an opinion of what equals it.
 _JSON_IDS: Final = frozenset(map(id, _JSON_TYPES))
@@ -146,6 +149,14 @@ class Codec:
         if event.error is not None:
             self._check_error(event.error)
         return Encoded(name, self._versions.get(name, 1), data, metadata, event.error)
+
+    def encode_own(self, name: str, data: dict[str, Any], error: str | None = None) -> Encoded:
+        """Turn an event of the engine's own into what the log holds.
+
+        Limits are for what users send: none of theirs may keep a failure from being told.
+        """
+        text = encode_json(data, "data", max_bytes=_OWN_BYTES, max_depth=_OWN_DEPTH)
+        return Encoded(name, self.version_of(name), text, None, error)
 
     def _encode_metadata(self, metadata: object) -> str:
         if type(metadata) is not dict:

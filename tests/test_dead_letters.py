@@ -11,7 +11,7 @@ import pytest
 from failing import Failing
 from watching import collect, log, names, query, transitions
 
-from flowstore import Retry, WorkflowEvent
+from flowstore import Limits, Retry, WorkflowEvent, WorkflowManager
 from flowstore.testing import VirtualClock
 
 pytestmark = pytest.mark.usefixtures("_quiet")
@@ -200,3 +200,15 @@ async def test_a_failure_undoes_the_state_that_other_handlers_still_need(workflo
     workflow.register("go", good).register("go", bad).register("go", last)
     await collect(workflow.process(WorkflowEvent("go"), correlation_id="r"))
     assert await workflow.run("r").state() == {"list": [1], "seen": [1]}
+
+
+async def test_a_failure_is_told_whatever_the_limits_are(tmp_path):
+    """G7: limits are for what users send."""
+    workflow = WorkflowManager(tmp_path / "runs.db", limits=Limits(data_bytes=100))
+
+    async def fail(event):
+        raise RuntimeError("no " * 100)
+
+    workflow.register("go", fail)
+    assert names(await collect(workflow.process(WorkflowEvent("go")))) == ["go", "error"]
+    await workflow.close()

@@ -154,7 +154,7 @@ class Arrangements:
         if due is not None:
             data = {"task_id": task_id, "task": name, "exception": TaskTimeoutError.__name__}
             text = f"task {name!r} was not completed within {timeout} s"
-            encoded = codec.encode(WorkflowEvent(TASK_FAILED, data, error=text))
+            encoded = codec.encode_own(TASK_FAILED, data, text)
             timer = TimerRow(
                 self._run.id,
                 timeout_key(task_id),

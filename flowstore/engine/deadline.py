@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from flowstore.events import DEADLINE, WorkflowEvent
+from flowstore.events import DEADLINE
 from flowstore.routing import OVERDUE
 from flowstore.store.base import (
     DEADLINE_KEY,
@@ -52,7 +52,7 @@ def deadline_timer(
         around.workflow,
         due,
         f"{stored.position}/{handler}/d{number}",
-        *around.codec.encode(WorkflowEvent(DEADLINE, data)),
+        *around.codec.encode_own(DEADLINE, data),
         stored.id,
         around.clock.now(),
     )

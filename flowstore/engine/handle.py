@@ -299,7 +299,7 @@ def _error_event(
         "handler": attempt.handler_name,
         "exception": type(error).__name__,
     }
-    encoded = around.codec.encode(WorkflowEvent(ERROR, data, error=text))
+    encoded = around.codec.encode_own(ERROR, data, text)
     encoded = encoded._replace(metadata=stored.metadata)
     event_id = f"{stored.position}/{attempt.recorded_as}/{ERROR}"
     return NewEvent(event_id, *encoded, stored.id, around.clock.now(), None)

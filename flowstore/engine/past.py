@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 from flowstore.engine.due import due_at
 from flowstore.engine.trigger import Trigger, ends_wait, expiry_id
 from flowstore.errors import ConfigurationError, HandlerChangedError, WaitExpiredError
-from flowstore.events import WAIT_EXPIRED, WorkflowEvent
+from flowstore.events import WAIT_EXPIRED
 from flowstore.store.base import Behind, Load, Outstanding, ParkedRow, TimerRow, wait_key
 
 if TYPE_CHECKING:
@@ -293,7 +293,7 @@ class Past:
     def _set_timer(self, row: ParkedRow, due: int) -> None:
         around = self._around
         data = {"position": row.position, "handler": row.handler}
-        encoded = around.codec.encode(WorkflowEvent(WAIT_EXPIRED, data))
+        encoded = around.codec.encode_own(WAIT_EXPIRED, data)
         self._timer = TimerRow(
             self._run.id,
             wait_key(row.position, row.handler),

@@ -273,10 +273,8 @@ class TaskRunner:
         logger.error(
             "task %r (%s) of run %r failed: %s", row.name, row.id, work.correlation_id, text
         )
-        version = self._owner.codec.version_of(TASK_FAILED)
         data = {"task_id": row.id, "task": row.name, "exception": exception}
-        # Not through the door: a limit of the user's must not keep a failure from being told.
-        self._end(work, Encoded(TASK_FAILED, version, orjson.dumps(data).decode(), None, text))
+        self._end(work, self._owner.codec.encode_own(TASK_FAILED, data, text))
 
     def _end(self, work: Work, encoded: Encoded) -> None:
         work.is_over = True
