@@ -251,7 +251,7 @@ class State:
             self._saved[key] = value
             item = texts[key]
             sizes[key] = len(item)
-            self._texts[key] = item
+            self._texts[key] = bytes(memoryview(item))
         self._total = total
         self._since += len(text) + _PER_CHANGE
         return text.decode()
@@ -349,7 +349,8 @@ class State:
             text = cast("bytes", item)
             size = self._sizes[key] = len(text)
             strings = size >= _LIST_OF_STR and _is_list_of_str(self._saved[key])
-            self._texts[key] = None if strings else text
+            # A copy: orjson's own bytes take 4 KB at least, however short the text is.
+            self._texts[key] = None if strings else bytes(memoryview(text))
 
 
 def _cost(key: str) -> int:
