@@ -75,7 +75,7 @@ def test_the_tour_does_what_it_says(tmp_path):
                 assert output.strip()
         else:
             assert matches(block.text, shown), f"README:\n{block.text}\nreally:\n{shown}"
-    assert counts["python"] == counts["text"] == 5
+    assert counts["python"] == counts["text"] == 6
     assert counts["sh"]
 
 
