@@ -171,12 +171,12 @@ class Context(StateView):
         """Set a time by which the run has to be over, in place of the one that it has.
 
         Then an event named ``deadline`` comes to the run, while someone serves the workflow, and
-        is handled in its turn. If a handler is registered for ``"deadline"``, or one is parked
-        to wait for it, it is an event like any other; else the run is closed: it has ``failed``,
-        the reason is "its deadline passed", and whatever is outstanding ends. A deadline that is
-        set anew or removed before its event had its turn no longer counts. Like a timer it is
-        set with the handler's commit and ends with the run; a run that has one is not ``idle``
-        but ``waiting``.
+        is handled in its turn, behind the event at hand and its retries. If a handler is
+        registered for ``"deadline"``, or one is parked to wait for it, it is an event like any
+        other; else the run is closed: it has ``failed``, the reason is "its deadline passed",
+        and whatever is outstanding ends. A deadline that is set anew or removed before its event
+        had its turn no longer counts. Like a timer it is set with the handler's commit and ends
+        with the run; a run that has one is not ``idle`` but ``waiting``.
 
         Args:
             delay: how long after now; seconds, or a timedelta.
