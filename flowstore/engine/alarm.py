@@ -33,6 +33,8 @@ class Alarm:
         self._heap: list[tuple[int, str]] = []
         self._task: asyncio.Task[None] | None = None
         self._next = 0
+        self._seen = 0
+        """The time when this was last looked at."""
 
     def set(self, moment: int, name: str | None) -> None:
         """Ring for this name at this moment, in microseconds since 1970."""
@@ -55,12 +57,11 @@ class Alarm:
     async def _wait(self) -> None:
         while self._heap:
             self._next = self._heap[0][0]
-            before = 0
             # A clock that was set ahead or back is asked again, instead of trusting the sleep.
             while (left := self._next - (now := self._clock.now())) > 0:
-                if now < before and self._turned_back is not None:
+                seen, self._seen = self._seen, now
+                if now < seen and self._turned_back is not None:
                     self._turned_back()
-                before = now
                 await self._clock.sleep(min(left / 1_000_000, 60.0))
             due: set[str | None] = set()
             now = self._clock.now()
