@@ -106,12 +106,16 @@ class WaitingLookup(Protocol):
         """Return the workers at pending tasks."""
         ...
 
-    def tasks_of(self, owner: str, workflow: str) -> list[TakenTask]:
-        """Return the pending tasks of a worker, the first submitted first."""
+    def tasks_of(self, owner: str, workflow: str) -> Iterator[TakenTask]:
+        """Return the pending tasks of a worker, by run, the first submitted first."""
         ...
 
-    def own_task(self, run_id: int, task_id: str, owner: str) -> None:
-        """Give a task to a worker."""
+    def tasks_of_run(self, owner: str, run_id: int) -> Iterator[TaskRow]:
+        """Return the pending tasks of a worker in one run, the first submitted first."""
+        ...
+
+    def own_tasks(self, tasks: Sequence[TaskRow]) -> None:
+        """Give tasks to the owner that they name."""
         ...
 
     def park(self, rows: Sequence[ParkedRow]) -> int:

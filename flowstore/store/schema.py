@@ -193,6 +193,8 @@ task = Table(
     Index(
         "ix_task_pending",
         "owner",
+        "run_id",
+        "submitted_at",
         sqlite_where=text("status = 'pending' AND kind = 'internal'"),
     ),
     sqlite_with_rowid=False,

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 
 from flowstore.errors import LeaseLostError, RunNotFoundError
 from flowstore.store import base
-from flowstore.store.base import Appended, Fired, StreamRow, TakenTasks
+from flowstore.store.base import Appended, Fired, StreamRow, TakenTask, TakenTasks
 from flowstore.store.refusals import refuse_other_workflow
 from flowstore.store.same import is_same
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from flowstore.store.base import (
         AddChunks,
         BeginCron,
@@ -200,22 +202,31 @@ class Waiting:
 
     def take_tasks(self, operation: TakeTasks) -> TakenTasks:
         """Give a worker pending tasks that no live worker is at."""
-        outcome, runs = TakenTasks(), operation.runs
-        for owner in self.lost_owners(operation.owner):
-            for found in self._rows.tasks_of(owner, operation.workflow):
-                task = found.task
-                if runs is not None and found.correlation_id not in runs:
-                    continue
-                if task.name not in operation.names:
-                    outcome.unknown.add(task.name)
-                    continue
-                if len(outcome.tasks) >= operation.limit:
-                    outcome.has_more = True
-                    return outcome
-                self._rows.own_task(task.run_id, task.id, operation.owner)
-                found.task = task._replace(owner=operation.owner)
+        outcome = TakenTasks()
+        for found in self._left_tasks(operation):
+            if found.task.name not in operation.names:
+                outcome.unknown.add(found.task.name)
+            elif len(outcome.tasks) < operation.limit:
+                found.task = found.task._replace(owner=operation.owner)
                 outcome.tasks.append(found)
+            else:
+                outcome.has_more = True
+                break
+        # Not before: the rows are being read in the order of their owners.
+        self._rows.own_tasks([found.task for found in outcome.tasks])
         return outcome
+
+    def _left_tasks(self, operation: TakeTasks) -> Iterator[TakenTask]:
+        lost, rows = self.lost_owners(operation.owner), self._rows
+        if operation.runs is None:
+            for owner in lost:
+                yield from rows.tasks_of(owner, operation.workflow)
+            return
+        for run in filter(None, map(self._lookup.run, operation.runs if lost else ())):
+            if run.tasks and run.workflow == operation.workflow:
+                for owner in lost:
+                    for task in rows.tasks_of_run(owner, run.id):
+                        yield TakenTask(run.correlation_id, task)
 
     def lost_owners(self, asking: str) -> list[str]:
         """Return the workers that have pending tasks and are dead, or silent beyond their lease."""
@@ -249,6 +260,8 @@ class Waiting:
     def _owned(self, operation: BeginStream | AddChunks) -> RunRow:
         run = self._lookup.run_by_id(operation.run_id)
         if run is None or run.epoch != operation.epoch:
+            if run is not None:
+                self._ledger.note_lost_lease(run, operation.epoch, run.updated_at)
             raise LeaseLostError(
                 f"stream {operation.stream_id!r}: the lease of epoch {operation.epoch} has ended"
             )

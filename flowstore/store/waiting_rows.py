@@ -111,14 +111,20 @@ class WaitingRows:
             yield owner
             after = owner
 
-    def tasks_of(self, owner: str, workflow: str) -> list[TakenTask]:
-        """Return the pending tasks of a worker, the first submitted first."""
-        rows = self._connection.execute(self._sql.tasks_of, (owner, workflow))
-        return [TakenTask(row[0], TaskRow(*row[1:])) for row in rows]
+    def tasks_of(self, owner: str, workflow: str) -> Iterator[TakenTask]:
+        """Return the pending tasks of a worker, by run, the first submitted first."""
+        for row in self._connection.execute(self._sql.tasks_of, (owner, workflow)):
+            yield TakenTask(row[0], TaskRow(*row[1:]))
 
-    def own_task(self, run_id: int, task_id: str, owner: str) -> None:
-        """Give a task to a worker."""
-        self._connection.execute(self._sql.own_task, (owner, run_id, task_id))
+    def tasks_of_run(self, owner: str, run_id: int) -> Iterator[TaskRow]:
+        """Return the pending tasks of a worker in one run, the first submitted first."""
+        for row in self._connection.execute(self._sql.tasks_of_run, (owner, run_id)):
+            yield TaskRow(*row)
+
+    def own_tasks(self, tasks: Sequence[TaskRow]) -> None:
+        """Give tasks to the owner that they name."""
+        cells = [(task.owner, task.run_id, task.id) for task in tasks]
+        self._connection.executemany(self._sql.own_task, cells)
 
     # --- parked handlers and collected events ----------------------------------------------
 

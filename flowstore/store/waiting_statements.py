@@ -39,6 +39,7 @@ class WaitingStatements(NamedTuple):
     retry_task: str
     next_owner: str
     tasks_of: str
+    tasks_of_run: str
     own_task: str
     park: str
     wake: str
@@ -138,8 +139,14 @@ def _of_tasks() -> dict[str, Any]:
             select(run.c.correlation_id, *task.columns)
             .join_from(task, run, run.c.id == task.c.run_id)
             .where(is_pending, task.c.owner == _key(), run.c.workflow == _key("served"))
-            .order_by(task.c.submitted_at),
+            .order_by(task.c.run_id, task.c.submitted_at),
             ("key", "served"),
+        ),
+        "tasks_of_run": (
+            select(*task.columns)
+            .where(is_pending, task.c.owner == _key(), task.c.run_id == _key("run"))
+            .order_by(task.c.submitted_at),
+            ("key", "run"),
         ),
         "own_task": (
             update(task).where(*this).values(owner=_key("new_owner")),

@@ -69,7 +69,7 @@ def _create_task() -> None:
     op.create_index(
         "ix_task_pending",
         "task",
-        ["owner"],
+        ["owner", "run_id", "submitted_at"],
         sqlite_where=sa.text("status = 'pending' AND kind = 'internal'"),
     )
 
