@@ -11,7 +11,13 @@ from broken import break_connections
 from watching import drops, transitions
 
 from flowstore import WorkflowEvent, WorkflowManager
-from flowstore.errors import StoreError, StreamFailedError, StreamRestartedError
+from flowstore.errors import (
+    LeaseLostError,
+    StoreError,
+    StreamFailedError,
+    StreamRestartedError,
+)
+from flowstore.store.base import AddChunks, BeginStream, ChunkRow
 from flowstore.testing import crash
 
 GO = WorkflowEvent("go")
@@ -189,3 +195,22 @@ def test_a_stream_outlives_its_loop(path):
     event = asyncio.run(make_it())
     assert asyncio.run(read_it()) == WHOLE
     assert asyncio.run(read(event.data["stream"])) == WHOLE
+
+
+async def test_a_lease_that_was_lost_writes_no_chunk(make):
+    """G7, G8: and the record says so."""
+    workflow = gated(make())
+    async for _ in workflow.process(GO, correlation_id="r"):
+        pass
+    store = workflow._runtime.store()
+    stream = "1/go/c1/stream"
+    run = await workflow.run("r").info()
+    rows = [ChunkRow(1, stream, 3, '["d"]')]
+    for operation in (
+        BeginStream(1, run.epoch - 1, stream),
+        AddChunks(1, run.epoch - 1, stream, rows, 4, "open"),
+    ):
+        with pytest.raises(LeaseLostError, match=stream):
+            await store.perform(operation)
+    assert await read(await stream_of(workflow)) == WHOLE
+    assert await drops(workflow, "r") == [(None, "lease_lost")] * 2

@@ -105,7 +105,7 @@ class Pump:
         """Record that the stream has broken off for good, if it has not come to its end."""
         if not self.tape.has_ended:
             self.tape.end(is_complete=False)
-            self._submit([], STREAM_FAILED, text)
+            self._submit(self._take_rows(), STREAM_FAILED, text)
 
     # --- the iterator ----------------------------------------------------------------------
 
@@ -117,8 +117,13 @@ class Pump:
             if self._problem is not None:
                 raise self._problem from None
             raise
+        except BaseException:
+            self._write()  # it may take long until the handler is tried again
+            raise
         finally:
-            self._give_up()
+            self._stop_timer()
+            if not self.tape.is_over:
+                self.tape.end(is_complete=False)
             await close(self._source)
 
     async def _drain(self) -> None:
@@ -154,14 +159,6 @@ class Pump:
             await done
             self._room = done = self._mill.loop.create_future()
         self.tape.end(is_complete=True)
-
-    def _give_up(self) -> None:
-        """Keep what there is of a stream that has not come to its end."""
-        self._stop_timer()
-        if not self.tape.is_over:
-            self.tape.end(is_complete=False)
-            if self._problem is None:
-                self._write()
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
