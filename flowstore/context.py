@@ -65,13 +65,20 @@ class Context(StateView):
     def emit(self, event: object) -> None:
         """Append an event to the run when this handler is done, as ``yield`` does.
 
-        Progress events are appended at once.
+        Progress events are appended at once, and so are events with streams: a `WorkflowEvent`
+        that has async iterators at the top level of its data, ``{"stream": chunks}``. Each is
+        iterated here and now, whether anyone reads it or not, and recorded chunk by chunk; who
+        reads the event finds a `flowstore.stream.Stream` in that place. The chunks are JSON
+        values, models or dataclasses. Behind ``yield`` the handler goes on when the last chunk is
+        on the disk; behind ``emit`` it goes on at once, and its commit comes when the streams have
+        ended. What an iterator raises is the handler's failure. A handler that runs again makes
+        its streams anew, and those who read them are told.
 
         Args:
             event: a `WorkflowEvent`, or a Pydantic model or dataclass.
 
         Raises:
-            EventTypeError: it is not an event.
+            EventTypeError: it is not an event, or it has streams and an id of its own.
             InvalidValueError: it holds something that would not come back the same.
         """
         self._journal.emit(event)
@@ -250,9 +257,10 @@ class Context(StateView):
         events, and all that is left of it is a row in the store. When the event has come the
         handler is called again from its beginning. Everything up to this call is then gone
         through without an effect (finished steps give their results, what is emitted is not
-        emitted again, the state is what it was) and the handler goes on from here with the
-        run's state as it now is. So up to here it must do the same each time: outside effects
-        belong in steps, the time is ``ctx.now()``, chance is ``ctx.random``.
+        emitted again, the iterators of streams are closed unread, the state is what it was) and the
+        handler goes on from here with the run's state as it now is. So up to here it must do the
+        same each time: outside effects belong in steps, the time is ``ctx.now()``, chance is
+        ``ctx.random``, and what is needed of a stream behind the wait belongs into the state.
 
         The first event fits that comes after the one being handled and has not ended an earlier
         wait of this handler; other handlers get it as well.

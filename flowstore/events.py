@@ -39,7 +39,8 @@ class WorkflowEvent:
 
     Args:
         name: the event's type; handlers are registered for it.
-        data: the payload, any JSON value (usually a dict).
+        data: the payload, any JSON value (usually a dict). A handler may put async iterators into
+            it, to be streamed; see `Context.emit`.
         metadata: context that travels with the event, such as a user's id.
         error: what went wrong, for events that report a failure.
         id: unique in its run; a second event with the same id is dropped as a duplicate.
