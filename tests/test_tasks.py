@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import threading
@@ -678,6 +679,32 @@ async def test_tasks_of_a_run_that_is_closed_are_cancelled_and_their_end_is_a_st
     assert await workflow.run("r").status() == "cancelled"
     with pytest.raises(StaleEventError):
         await outcome(workflow)
+
+
+@pytest.mark.parametrize("how", ["serve", "process"])
+async def test_another_process_may_close_the_run(make, how):
+    begun, cancelled = asyncio.Event(), asyncio.Event()
+    workflow, other = make(), make()
+
+    @workflow.task
+    async def work():
+        begun.set()
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            cancelled.set()
+
+    submitting(workflow, work)
+    async with contextlib.AsyncExitStack() as stack:
+        if how == "serve":
+            await stack.enter_async_context(workflow)
+        processing = asyncio.create_task(names(workflow.process(GO, correlation_id="r")))
+        await begun.wait()
+        await other.run("r").cancel()
+        await cancelled.wait()
+        assert await processing == ["go"]
+        await workflow.send(WorkflowEvent("flush"), correlation_id="flush")
+    assert await drops(workflow, "r") == [("1/go/t1/end", "stale")]
 
 
 async def test_a_handler_that_completes_the_run_ends_its_tasks(workflow):

@@ -11,7 +11,7 @@ from flowstore.engine.alarm import Alarm
 from flowstore.store import base
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     from flowstore.clock import Clock
     from flowstore.engine.active import ActiveRun
@@ -70,6 +70,14 @@ class Owner(Protocol):
 
     def take_tasks(self, runs: Collection[str] | None) -> None:
         """Take over what dead workers were at, in these runs or in any."""
+        ...
+
+    def runs_with_tasks(self) -> Sequence[int]:
+        """Return the runs with tasks under way here that have not been asked about lately."""
+        ...
+
+    def closed_elsewhere(self, runs: Collection[int]) -> None:
+        """Take note that runs with tasks under way here were closed."""
         ...
 
     def is_watched(self) -> bool:
@@ -248,6 +256,11 @@ class Claims:
         if self._patrol is None or self._patrol.done():
             self._patrol = asyncio.get_running_loop().create_task(self._patrolling())
 
+    def watch_over_tasks(self) -> None:
+        """Notice it when another process closes a run that only waits for its tasks."""
+        if self._wanted:
+            self.keep_watch()
+
     def relax(self) -> None:
         """Stop looking around when there is nothing to look for."""
         if not (self.is_serving or self._wanted or self._owner.is_watched()):
@@ -276,7 +289,13 @@ class Claims:
         """See what other processes have done, and what has become due."""
         owner = self._owner
         epochs = {run.id: run.epoch for run in owner.active.values()}
-        operation = base.Survey(owner.workflow, owner.store.worker_id, owner.clock.now(), epochs)
+        operation = base.Survey(
+            owner.workflow,
+            owner.store.worker_id,
+            owner.clock.now(),
+            epochs,
+            owner.runs_with_tasks(),
+        )
         owner.store.submit(operation, self._surveyed)
 
     def _surveyed(self, seen: base.Surveyed | None, error: BaseException | None) -> None:
@@ -290,6 +309,8 @@ class Claims:
         if seen.due is not None:
             self.wait_until(seen.due, None)
         self._owner.expect(seen.timer)
+        if seen.closed:
+            self._owner.closed_elsewhere(seen.closed)
         if seen.tasks and (self.is_serving or self._wanted):
             self._owner.take_tasks(None if self.is_serving else tuple(self._wanted))
         if seen.pending:

@@ -33,7 +33,7 @@ from flowstore.store import base
 from flowstore.store.base import CLOSED, WORKING
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from flowstore.clock import Clock
     from flowstore.codec import Codec
@@ -214,6 +214,14 @@ class Engine:
             self._claims.waits(name)
         self._watchers.feed(name, (appended.event,))
 
+    def runs_with_tasks(self) -> Sequence[int]:
+        """Return the runs with tasks under way here that have not been asked about lately."""
+        return self._task_runner.runs_to_ask_about()
+
+    def closed_elsewhere(self, runs: Collection[int]) -> None:
+        """Take note that runs with tasks under way here were closed."""
+        self.left_out(self._task_runner.closed_elsewhere(runs))
+
     def take_tasks(self, runs: Collection[str] | None) -> None:
         """Take over what dead workers were at, in these runs or in any."""
         self._task_runner.take(runs)
@@ -286,6 +294,7 @@ class Engine:
 
     def _settled(self, name: str, result: Committed) -> None:
         if result.status == WORKING:
+            self._claims.watch_over_tasks()
             if not self._task_runner.has(name):
                 self._claims.survey()  # others are at its tasks, or were
             return

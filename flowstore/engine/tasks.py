@@ -15,6 +15,7 @@ from flowstore.engine.alarm import Alarm
 from flowstore.engine.claims import STORE_RETRY_MICROSECONDS
 from flowstore.engine.journal import printable, told
 from flowstore.engine.progress import Progress, no_progress
+from flowstore.engine.takeover import TakeOver
 from flowstore.engine.turns import Turns, Work
 from flowstore.errors import (
     FlowstoreError,
@@ -26,16 +27,16 @@ from flowstore.errors import (
 from flowstore.events import TASK_COMPLETED, TASK_FAILED
 from flowstore.executors import ASYNCIO, THREADS
 from flowstore.parameters import IDEMPOTENCY_KEY
-from flowstore.store.base import INTERNAL, Append, EndTask, NewEvent, RetryTask, TakeTasks
+from flowstore.store.base import INTERNAL, Append, EndTask, NewEvent, RetryTask
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     from flowstore.clock import Clock
     from flowstore.codec import Codec
     from flowstore.engine.recording import Outcome
     from flowstore.routing import Routes
-    from flowstore.store.base import Store, TakenTasks, TaskRow
+    from flowstore.store.base import Store, TaskRow
     from flowstore.task import Tasks
 
     class Owner(Protocol):
@@ -53,14 +54,15 @@ if TYPE_CHECKING:
             """Append events."""
             ...
 
+        def left_out(self, names: Iterable[str]) -> None:
+            """Have those who watch these runs look in the store."""
+            ...
+
 
 logger = logging.getLogger("flowstore")
 
-MOST_TAKEN: Final = 1_000
-"""Tasks taken over in one transaction at most, so that no one waits long for it."""
-
-SECONDS_BETWEEN_TAKES: Final = 1.0
-"""How long no one asks again for tasks of dead workers after there was nothing to be had."""
+SECONDS_BETWEEN_LOOKS: Final = 0.9
+"""How often it is seen whether runs with tasks were closed: less than a patrol's round."""
 
 CANCELLED: Final = "CancelledError"
 
@@ -71,15 +73,14 @@ class TaskRunner:
     def __init__(self, owner: Owner) -> None:
         self._owner = owner
         self._runs: dict[str, dict[str, Work]] = {}
+        self._take_over = TakeOver(owner, self._add)
         self._turns = Turns(owner.clock, self._start, self._at)
         self._alarm = Alarm(owner.clock, self._ring)
         self._actions: dict[str, Callable[[], None]] = {}
         self._keys = itertools.count(1)
         self._is_stopped = False
         self._guard: asyncio.Task[None] | None = None
-        self._unknown: set[str] = set()
-        self._idle_until = 0.0
-        self._asked: frozenset[str] | None = frozenset()
+        self._ask_at = 0.0
 
     def has(self, correlation_id: str) -> bool:
         """Tell whether tasks of this run are under way here."""
@@ -99,40 +100,14 @@ class TaskRunner:
         Args:
             runs: only those of these runs; None for any of the workflow.
         """
-        asked = None if runs is None else frozenset(runs)
-        is_new = self._asked is not None and (asked is None or not asked <= self._asked)
-        if self._is_stopped or (not is_new and self._owner.loop.time() < self._idle_until):
-            return
-        self._asked = asked
-        owner = self._owner
-        names = [task.name for task in owner.tasks]
-        operation = TakeTasks(owner.workflow, owner.store.worker_id, names, MOST_TAKEN, runs)
-        owner.store.submit(operation, partial(self._taken, runs))
-
-    def _taken(
-        self, runs: Collection[str] | None, taken: TakenTasks | None, error: BaseException | None
-    ) -> None:
-        if taken is None:
-            logger.error("tasks of dead workers could not be taken over: %s", error)
-            return
-        for found in taken.tasks:
-            self._add(found.correlation_id, found.task)
-        for name in sorted(taken.unknown - self._unknown):
-            logger.warning(
-                "no task %r is registered here: those that wait are left to a process that has it",
-                name,
-            )
-        self._unknown |= taken.unknown
-        if taken.has_more:
-            self.take(runs)
-        elif not taken.tasks:
-            self._idle_until = self._owner.loop.time() + SECONDS_BETWEEN_TAKES
+        if not self._is_stopped:
+            self._take_over.take(runs)
 
     def _add(self, correlation_id: str, row: TaskRow) -> None:
-        known = self._runs.setdefault(correlation_id, {})
-        if self._is_stopped or row.id in known:
+        if self._is_stopped or row.id in self._runs.get(correlation_id, ()):
             return  # it stays in the store, for whoever comes next
-        work = known[row.id] = Work(correlation_id, row, self._owner.tasks.get(row.name))
+        work = Work(correlation_id, row, self._owner.tasks.get(row.name))
+        self._runs.setdefault(correlation_id, {})[row.id] = work
         if row.ready_at is not None and row.ready_at > self._owner.clock.now():
             self._at(row.ready_at, partial(self._try_again, work))
         else:
@@ -306,6 +281,7 @@ class TaskRunner:
             return
         if appended is not None and appended.status == "stale":
             logger.info("task %r of run %r ended too late: %s", row.id, name, appended.reason)
+            self._owner.left_out([name])  # it may have been closed from elsewhere
         elif error is not None:
             logger.error("the end of task %r of run %r was refused: %s", row.id, name, error)
         works = self._runs.get(name, {})
@@ -329,6 +305,25 @@ class TaskRunner:
             if not work.is_over:
                 self._give_up(work)
                 self._fail(work, CANCELLED, "the run was closed before the task had ended")
+
+    def runs_to_ask_about(self) -> list[int]:
+        """Return the runs of the tasks under way, once in a while: another may close them."""
+        now = self._owner.loop.time()
+        if now < self._ask_at:
+            return []
+        self._ask_at = now + SECONDS_BETWEEN_LOOKS
+        return [next(iter(works.values())).row.run_id for works in self._runs.values()]
+
+    def closed_elsewhere(self, runs: Collection[int]) -> list[str]:
+        """Give up the tasks of runs that another process has closed; return those runs."""
+        gone = [
+            name
+            for name, works in self._runs.items()
+            if next(iter(works.values())).row.run_id in runs
+        ]
+        for name in gone:
+            self.closed(name)
+        return gone
 
     def stop(self) -> set[asyncio.Task[Any]]:
         """Start no more and cancel what runs, which stays pending in the store; return it."""

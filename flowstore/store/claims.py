@@ -93,6 +93,10 @@ class Claims:
             run = self._rows.run_by_id(run_id)
             if run is None or run.epoch > epoch:
                 seen.lost.append(run_id)
+        for run_id in operation.tasks:
+            run = self._rows.run_by_id(run_id)
+            if run is None or run.status in base.CLOSED:
+                seen.closed.append(run_id)
         probe = base.Claim(operation.workflow, operation.owner, operation.now, 1)
         seen.pending = bool(self._pending(probe))
         (seen.due,) = self._connection.execute(

@@ -190,12 +190,14 @@ class Survey:
 
     Args:
         epochs: the epoch of each owned run, by its id.
+        tasks: ids of runs whose tasks are under way here.
     """
 
     workflow: str
     owner: str
     now: int
     epochs: dict[int, int]
+    tasks: Sequence[int] = ()
 
 
 @dataclass(slots=True)

@@ -88,6 +88,7 @@ class Surveyed:
 
     Args:
         lost: ids of owned runs that were closed or taken over by someone else.
+        closed: ids of runs that were closed, of those whose tasks are under way here.
         pending: whether any run of the workflow waits for a worker.
         due: when the next run that waits for a time becomes ready.
         timer: when the next timer of the workflow is due.
@@ -95,6 +96,7 @@ class Surveyed:
     """
 
     lost: list[int] = field(default_factory=list[int])
+    closed: list[int] = field(default_factory=list[int])
     pending: bool = False
     due: int | None = None
     timer: int | None = None
