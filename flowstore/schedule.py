@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from itertools import takewhile
 from typing import TYPE_CHECKING, Final, Literal, get_args
 from zoneinfo import ZoneInfo
@@ -34,6 +34,8 @@ _ANY_TIME: Final = datetime(2000, 1, 1, tzinfo=UTC)
 ID_LENGTH: Final = len("cron//2030-01-01T09:00:00Z")
 """Characters of the id of a firing beside the cron's name."""
 
+_SECOND: Final = timedelta(seconds=1)
+_DAY: Final = timedelta(days=1)
 _FIRST_WINDOW: Final = 3_600_000_000
 _WINDOW_FACTOR: Final = 8
 
@@ -62,6 +64,8 @@ class Schedule:
                 'month, month and day of the week, as in "0 9 * * 1-5"'
             )
         self._zone = _zone(timezone)
+        minutes, hours, *_ = expression.split()
+        self._follows_the_wall = minutes.startswith("*") or hours.startswith("*")
         try:
             first = next(CronSim(self.expression, _ANY_TIME), None)
         except Exception as error:  # its parser has assertions, and int() has limits
@@ -86,12 +90,58 @@ class Schedule:
 
     def _from(self, moment: int) -> Iterator[int]:
         last = moment
-        for found in CronSim(self.expression, to_datetime(moment).astimezone(self._zone)):
+        for found in self._found(to_datetime(moment)):
             at = to_microseconds(found)
             # Begun in an hour that comes twice, it may name a time of the first.
             if at > last:
                 yield at
                 last = at
+
+    def _found(self, moment: datetime) -> Iterator[datetime]:
+        if self._zone is UTC or not self._follows_the_wall:
+            return CronSim(self.expression, moment.astimezone(self._zone))
+        return self._on_the_wall(moment)
+
+    def _on_the_wall(self, moment: datetime) -> Iterator[datetime]:
+        """Yield the moments at which the clock on the wall fits, as long as there are any.
+
+        cronsim walks from change to change of the zone without one: with it, it goes by whole
+        hours, and misses moments where the clock changes by half an hour or at midnight.
+        """
+        offset = self._offset(moment)
+        start = moment + offset
+        while True:
+            change: datetime | None = None
+            for found in CronSim(self.expression, start.replace(tzinfo=None)):
+                at = found.replace(tzinfo=UTC) - offset
+                change = self._change(moment, at)
+                if change is not None:
+                    break
+                yield at
+                moment = at
+            if change is None:
+                return
+            moment, offset = change, self._offset(change)
+            start = change + offset - _SECOND  # what fits at the change itself counts
+
+    def _change(self, after: datetime, until: datetime) -> datetime | None:
+        """Return the first moment with ``after < moment <= until`` and another offset."""
+        offset = self._offset(after)
+        while after < until:
+            following = min(after + _DAY, until)
+            if self._offset(following) != offset:
+                while following - after > _SECOND:
+                    middle = after + (following - after) // 2
+                    if self._offset(middle) == offset:
+                        after = middle
+                    else:
+                        following = middle
+                return following.replace(microsecond=0)
+            after = following
+        return None
+
+    def _offset(self, moment: datetime) -> timedelta:
+        return moment.astimezone(self._zone).utcoffset() or timedelta()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
