@@ -145,6 +145,16 @@ def test_an_approval_from_another_process_is_published_once(drafted):
     assert late.stderr == f"error: {LIGHTHOUSE} has no draft to approve: published\n"
 
 
+def test_an_approval_that_nobody_can_read_changes_nothing(drafted):
+    """G7: it is a dead letter, and the draft waits for a proper one."""
+    flowstore(drafted, "send", LIGHTHOUSE, "Approved", '{"who": "alex"}')
+    assert draft_all(drafted)[LIGHTHOUSE]["stage"] == "draft ready"
+    dead = json.loads(flowstore(drafted, "dead", "--json"))
+    assert {letter["handler"] for letter in dead} == {"log_everything", "check_approval"}
+    approve(drafted, LIGHTHOUSE)
+    assert draft_all(drafted)[LIGHTHOUSE]["stage"] == "published"
+
+
 def test_while_it_serves_it_reminds_and_publishes_what_others_approve(tmp_path):
     with serving(tmp_path, "--remind-after", "0.2") as process:
         until(process, f"{LIGHTHOUSE}: reminding the editor")

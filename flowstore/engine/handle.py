@@ -12,7 +12,7 @@ from flowstore.engine.deadline import is_moved, pass_deadline
 from flowstore.engine.decide import Done
 from flowstore.engine.journal import printable, told
 from flowstore.engine.trigger import awaits, continued_name
-from flowstore.errors import EventConflictError, FlowstoreError
+from flowstore.errors import EventConflictError, FlowstoreError, HandlerChangedError
 from flowstore.events import DEADLINE, ERROR, PROGRESS, WorkflowEvent
 from flowstore.routing import OVERDUE
 from flowstore.store.base import (
@@ -44,6 +44,15 @@ if TYPE_CHECKING:
 
 
 logger = logging.getLogger("flowstore")
+
+CHANGED_SECONDS = 60.0
+"""How long a parked handler is left alone whose code is gone or goes another way than before.
+
+Nothing is lost by waiting for the right code: it is tried again, each time after twice as long.
+"""
+
+MOST_CHANGED_SECONDS = 600.0
+"""The longest time between two of these tries: a roll-back goes on soon, and the log stays short."""
 
 
 async def handle_event(around: Around, run: ActiveRun, stored: StoredEvent) -> Done:
@@ -160,6 +169,8 @@ def _finish(around: Around, attempt: Attempt, done: Done) -> Exception | None:
     except FlowstoreError as error:
         return error
     if past is not None and past.is_unmoved:
+        if past.misfit is not None:
+            done.drops = [*done.drops, past.misfit]
         return None
     if past is not None or attempt.arranged is not None:
         _arrange(run, attempt, done)
@@ -234,7 +245,9 @@ def _fail(
     run, handler = attempt.run, attempt.handler
     text = printable(told(error))
     seconds = None
-    if handler.retry is not None:
+    if isinstance(error, HandlerChangedError):
+        seconds = min(CHANGED_SECONDS * 2 ** min(attempt.attempt - 1, 9), MOST_CHANGED_SECONDS)
+    elif handler.retry is not None:
         chance = around.clock.random(f"{run.correlation_id}/{stored.position}/{attempt.attempt}")
         seconds = handler.retry.seconds_after(attempt.attempt, error, chance)
     outcome = DEAD if seconds is None else RETRIED

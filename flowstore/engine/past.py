@@ -15,9 +15,23 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from flowstore.engine.due import due_at
 from flowstore.engine.trigger import Trigger, ends_wait, expiry_id
-from flowstore.errors import ConfigurationError, HandlerChangedError, WaitExpiredError
+from flowstore.errors import (
+    ConfigurationError,
+    HandlerChangedError,
+    InvalidValueError,
+    WaitExpiredError,
+)
 from flowstore.events import WAIT_EXPIRED
-from flowstore.store.base import Behind, Load, Outstanding, ParkedRow, TimerRow, wait_key
+from flowstore.store.base import (
+    STALE,
+    Behind,
+    DropRow,
+    Load,
+    Outstanding,
+    ParkedRow,
+    TimerRow,
+    wait_key,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,6 +73,7 @@ class Past:
         collected: what its calls of ``ctx.collect`` gave before it was parked.
         parked: what it waits for from now on; None if it does not.
         is_unmoved: it goes on waiting as it did: the event was not the one.
+        misfit: tells of an event that was not the one because it does not fit its class.
     """
 
     def __init__(
@@ -88,6 +103,7 @@ class Past:
         self.collected: list[list[int] | None] = []
         self.parked: ParkedRow | None = None
         self.is_unmoved = False
+        self.misfit: DropRow | None = None
 
     def resume(self, row: ParkedRow, events: dict[int, StoredEvent], waking: StoredEvent) -> None:
         """Go on with a parked handler; ``former`` has to be set if it waited.
@@ -217,11 +233,32 @@ class Past:
             return False
         if trigger.where:
             data = codec.decode(stored.name, stored.version, stored.data)
-            return trigger.fits(stored.name, data, codec)
+            if not trigger.fits(stored.name, data, codec):
+                return False
+        if asked is None and not trigger.is_class:
+            return True
+        try:
+            shown = self._shown(stored, trigger)
+        except InvalidValueError as error:
+            self._note_misfit(stored, error)
+            return False
         if asked is None:
             return True
-        says = asked(self._shown(stored, trigger))
+        says = asked(shown)
         return bool(await says if inspect.isawaitable(says) else says)
+
+    def _note_misfit(self, stored: StoredEvent, error: InvalidValueError) -> None:
+        detail = f"handler {self._handler!r} waits for it, and it does not fit: {error}"
+        self.misfit = DropRow(
+            self._run.id,
+            stored.id,
+            stored.name,
+            stored.position,
+            self._handler,
+            STALE,
+            detail,
+            self._around.clock.now(),
+        )
 
     async def _early(self, position: int, trigger: Trigger, asked: Asked) -> StoredEvent | None:
         """Return the first event that fits among those that came while it waited for others."""
