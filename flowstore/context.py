@@ -263,7 +263,8 @@ class Context(StateView):
         ``ctx.random``, and what is needed of a stream behind the wait belongs into the state.
 
         The first event fits that comes after the one being handled and has not ended an earlier
-        wait of this handler; other handlers get it as well.
+        wait of this handler; other handlers get it as well. One that does not fit its class is
+        not what is waited for; a drop tells of it.
 
         Args:
             event: a name, a class (or a subclass of it), or ``task.completed`` of a task.
