@@ -9,7 +9,6 @@ import re
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, cast, get_args, get_origin
 
-import orjson
 from pydantic.errors import PydanticUserError
 
 from flowstore.clock import to_datetime
@@ -36,7 +35,6 @@ __all__ = [
     "decode_json",
     "encode_json",
     "refuse_engine_id",
-    "same_content",
 ]
 
 _OWN_BYTES: Final = 1024 * 1024
@@ -45,8 +43,6 @@ _OWN_DEPTH: Final = 8
 _JSON_TYPES: Final = (Any, object, str, int, float, bool, list, dict, type(None), None)
 # By identity: an annotation can be any object, and have an opinion of what equals it.
 _JSON_IDS: Final = frozenset(map(id, _JSON_TYPES))
-
-
 _ENGINE_ID: Final = re.compile(r"\d+/.+/|cron/.+/\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\Z", re.DOTALL)
 
 
@@ -393,18 +389,6 @@ def refuse_engine_id(text: str) -> None:
             "(position/handler/number, cron/name/time); put something before it"
         )
         raise InvalidValueError("id", problem)
-
-
-def same_content(one: str | None, other: str | None) -> bool:
-    """Tell whether two JSON texts stand for the same value; the order of keys is no matter."""
-    if one == other:
-        return True
-    # Not ==, for which 1 and 1.0 and true are the same.
-    return _sorted_json(one) == _sorted_json(other)
-
-
-def _sorted_json(text: str | None) -> bytes:
-    return orjson.dumps(decode_json(text), option=orjson.OPT_SORT_KEYS)
 
 
 def is_json_type(annotation: Any) -> bool:

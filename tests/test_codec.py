@@ -31,7 +31,7 @@ from pydantic import (
     field_validator,
 )
 
-from flowstore.codec import Codec, decode_json, encode_json, same_content
+from flowstore.codec import Codec, decode_json, encode_json
 from flowstore.door import Limits
 from flowstore.errors import (
     ConfigurationError,
@@ -42,6 +42,7 @@ from flowstore.errors import (
 )
 from flowstore.events import WorkflowEvent
 from flowstore.store.base import StoredEvent
+from flowstore.store.same import same_content
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
 JSON = st.recursive(

@@ -209,7 +209,7 @@ class Pump:
         def deliver(_result: None, problem: BaseException | None) -> None:
             self._in_flight -= 1
             if problem is not None:
-                self._fail_with(problem)
+                self.break_off(problem)
                 return
             tape = self.tape
             tape.recorded = count
@@ -225,13 +225,13 @@ class Pump:
 
     def _begun(self, row: StreamRow | None, problem: BaseException | None) -> None:
         if row is None:
-            self._fail_with(problem)
+            self.break_off(problem)
             return
         self.tape.generation = row.generation
         self._mill.moved(self._run)
 
-    def _fail_with(self, problem: BaseException | None) -> None:
-        """The store failed: that is not the handler's fault."""
+    def break_off(self, problem: BaseException | None) -> None:
+        """The store failed, which is not the handler's fault: stop here."""
         if self.tape.is_over or problem is None:
             return
         self._problem = self._run.error = problem

@@ -10,7 +10,7 @@ from flowstore.door import child
 from flowstore.engine.pump import Pump, Unread
 from flowstore.engine.reading import Recorded
 from flowstore.engine.tape import Tape
-from flowstore.errors import ConfigurationError, EventTypeError
+from flowstore.errors import ConfigurationError, EventTypeError, StoreError
 from flowstore.events import WorkflowEvent
 from flowstore.store.base import NewEvent
 from flowstore.stream import Stream, event_id, marked, marks, sources_of, stream_id
@@ -92,7 +92,11 @@ class Streams:
                 holding.append(watcher)
 
         def announced(appended: asyncio.Future[Committed]) -> None:
-            if appended.cancelled() or appended.exception() or not appended.result().events:
+            problem = StoreError() if appended.cancelled() else appended.exception()
+            if problem is not None:
+                for pump in pumps:
+                    pump.break_off(problem)
+            if problem is not None or not appended.result().events:
                 for watcher in holding:  # it is in the log already, and is not shown again
                     watcher.held.pop(event.id, None)
 
