@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -70,6 +70,29 @@ async def patient(event: WorkflowEvent, ctx: Context) -> None:
     ctx.cancel_deadline()
 
 
+@workflow.task
+async def fetch(url: str) -> bytes:
+    return url.encode()
+
+
+@workflow.task(retry=Retry(attempts=2), timeout=5, max_concurrency=2, rate="60/min")
+def shrink(picture: str, *, idempotency_key: str, progress: Callable[..., None]) -> Approved:
+    progress(1, total=2, description=idempotency_key)
+    return Approved(picture)
+
+
+@workflow.on(fetch.completed)
+async def fetched(event: WorkflowEvent, ctx: Context) -> None:
+    task_id: str = ctx.submit(shrink, event.data["result"])
+    token: str = ctx.submit_external("approval", timeout=timedelta(days=1))
+    ctx.state[task_id] = token
+
+
+workflow.register(shrink.failed, decorated).register(
+    workflow.external_task("approval").completed, fetched, name="approved"
+)
+
+
 @workflow.upcaster(Inquiry, 1)
 def to_two(data: dict[str, Any]) -> dict[str, Any]:
     return {**data, "inquiry_id": "none"}
@@ -106,6 +129,9 @@ async def main() -> None:
     outstanding: list[tuple[str, str | None, int | None]]
     outstanding = [(each.kind, each.name, each.due_at) for each in await run.outstanding(limit=5)]
     print(outstanding)  # noqa: T201
+    content: bytes = await fetch("https://example.org")
+    receipt = await workflow.complete_task("token", {"size": len(content)})
+    receipt = await workflow.fail_task("token", "no")
     await run.cancel("enough")
     resumed: list[str] = await workflow.resume()
     print(resumed, [each.correlation_id for each in await workflow.runs(limit=3)])  # noqa: T201

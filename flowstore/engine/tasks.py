@@ -248,7 +248,10 @@ class TaskRunner:
         logger.error(
             "task %r (%s) of run %r failed: %s", row.name, row.id, work.correlation_id, text
         )
-        data = {"task_id": row.id, "task": row.name, "exception": exception}
+        self._end_failed(work, exception, text)
+
+    def _end_failed(self, work: Work, exception: str, text: str) -> None:
+        data = {"task_id": work.row.id, "task": work.row.name, "exception": exception}
         self._end(work, self._owner.codec.encode_own(TASK_FAILED, data, text))
 
     def _end(self, work: Work, encoded: Encoded) -> None:
@@ -304,7 +307,7 @@ class TaskRunner:
         for work in tuple(self._runs.get(correlation_id, {}).values()):
             if not work.is_over:
                 self._give_up(work)
-                self._fail(work, CANCELLED, "the run was closed before the task had ended")
+                self._end_failed(work, CANCELLED, "the run was closed before the task had ended")
 
     def runs_to_ask_about(self) -> list[int]:
         """Return the runs of the tasks under way, once in a while: another may close them."""
