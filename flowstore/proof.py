@@ -240,7 +240,8 @@ def _field_names(value: object) -> Sequence[str]:
 def _mentions_sets(schema: Any) -> bool:
     if isinstance(schema, dict):
         part = cast("dict[str, Any]", schema)
-        if part.get("type") in {"set", "frozenset"}:
+        # A tuple, for what is found may be unhashable: a model's field can be called "type".
+        if part.get("type") in ("set", "frozenset"):
             return True
         return any(_mentions_sets(item) for key, item in part.items() if key != "metadata")
     if isinstance(schema, (list, tuple)):

@@ -409,6 +409,12 @@ class Pydantic:
     when: datetime
 
 
+class Kinds(BaseModel):
+    type: str = "function"
+    fields: dict[str, int] = {}
+    schema_: frozenset[str] = frozenset()
+
+
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
 GOOD: list[Any] = [
     Everything(),
@@ -428,6 +434,7 @@ GOOD: list[Any] = [
     Slotted(tags={"c", "b", "a"}, when=NOON),
     Derived(4),
     Pydantic(1, NOON),
+    Kinds(fields={"type": 1}, schema_=frozenset("ab")),
 ]
 
 

@@ -15,6 +15,8 @@ import threading
 import pytest
 from programs import EXAMPLES, TIMEOUT, environment, read_runs, run
 
+from flowstore.codec import Codec
+
 NAMES = ("FORECAST_URL", "GEOCODING_URL", "OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_MODEL")
 SEARCH, FORECAST, CHAT = "/v1/search", "/v1/forecast", "/v1/chat/completions"
 LISBON = "Do I need an umbrella in Lisbon tomorrow?"
@@ -265,6 +267,19 @@ def test_without_the_extra_it_says_which(tmp_path, name):
         f"{name} is missing; it comes with: python -m pip install 'flowstore-engine[examples]'\n"
     )
     assert (done.stdout, done.returncode) == ("", 1)
+
+
+def test_the_clients_own_chunks_can_be_streamed():
+    """Who does not want words, as the example does, streams what the client gives."""
+    from openai.types.chat import ChatCompletionChunk
+
+    text = (
+        '{"id": "1", "object": "chat.completion.chunk", "created": 1, "model": "m", "more": [1],'
+        ' "choices": [{"index": 0, "delta": {"content": "Hi"}, "finish_reason": null}]}'
+    )
+    chunk = ChatCompletionChunk.model_validate_json(text)
+    recorded = Codec().encode_chunk(chunk, "data.stream[0]")
+    assert ChatCompletionChunk.model_validate_json(recorded) == chunk
 
 
 # --- interruptions ---------------------------------------------------------------------------
