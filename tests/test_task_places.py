@@ -112,8 +112,8 @@ from flowstore import WorkflowEvent, WorkflowManager
 class Size:
     width: int
 
-def double(size: Size) -> Size:
-    return Size(2 * size.width)
+def double(width: int) -> Size:
+    return Size(2 * width)
 
 async def main():
     options = {"n_workers": 1, "threads_per_worker": 1, "dashboard_address": None}
@@ -127,7 +127,7 @@ async def main():
         @workflow.on("go")
         async def go(event, ctx):
             for width in range(3):
-                ctx.submit(task, Size(width))
+                ctx.submit(task, width)
 
         events = workflow.process(WorkflowEvent("go"))
         ends = [event async for event in events if event.name == "task.completed"]
