@@ -82,7 +82,7 @@ def event_id(position: int, handler: str, number: int) -> str:
 
 def has_streams(event_id: str) -> bool:
     """Tell by its id whether an event has streams in its data."""
-    return _EVENT_ID.fullmatch(event_id) is not None
+    return "/c" in event_id and _EVENT_ID.fullmatch(event_id) is not None
 
 
 def sources_of(event: object) -> dict[str, AsyncIterable[Any]]:
