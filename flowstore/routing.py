@@ -13,6 +13,7 @@ from flowstore.errors import (
     ConfigurationError,
     DuplicateHandlerError,
     EventTypeError,
+    HandlerChangedError,
     HandlerSignatureError,
 )
 from flowstore.events import DEADLINE, WorkflowEvent
@@ -222,7 +223,7 @@ class Routes:
                 return handler
 
         async def missing(_event: object) -> None:
-            raise ConfigurationError(
+            raise HandlerChangedError(
                 f"no handler {name!r} is registered for {event!r} any more, and this one was "
                 "parked; register it under its old name (name=) to let such runs go on"
             )

@@ -7,10 +7,10 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from parking import builder, parked, send, state
-from watching import drops
+from parking import builder, parked, path_of, send, state
+from watching import drops, query
 
-from flowstore import WorkflowManager
+from flowstore import WorkflowEvent, WorkflowManager
 from flowstore.errors import ConfigurationError, EventTypeError
 from flowstore.testing import crash
 
@@ -18,6 +18,56 @@ from flowstore.testing import crash
 @pytest.fixture
 def script(make, clock):
     return builder(make, clock)
+
+
+# --- the run is closed ------------------------------------------------------------------
+
+
+async def test_closing_the_run_ends_its_waits(script, clock):
+    async def handler(event, ctx):
+        await ctx.wait_for("x", timeout=60)
+
+    workflow = script(handler)
+
+    @workflow.on("finish")
+    async def finish(event, ctx):
+        ctx.complete("done")
+
+    async with workflow:
+        await send(workflow, "go")
+        assert await send(workflow, "finish") == "completed"
+        await send(workflow, "go", run="s")
+        await workflow.run("s").cancel("no longer wanted")
+        assert parked(workflow) == []
+        assert query(path_of(workflow), "SELECT count(*) FROM timer") == [(0,)]
+        await clock.advance(3600)
+        receipt = await workflow.send(WorkflowEvent("x"), correlation_id="r", id="x")
+    assert receipt.status == "stale"
+    assert await drops(workflow, "r") == [("x", "stale")]
+
+
+async def test_a_handler_completes_its_run_behind_the_wait_but_not_before(script):
+    errors = []
+
+    async def handler(event, ctx):
+        if event.data == "before":
+            ctx.complete()
+            with pytest.raises(ConfigurationError) as caught:
+                await ctx.wait_for("x")
+            errors.append(str(caught.value))
+        else:
+            ctx.complete((await ctx.wait_for("x")).data)
+
+    workflow = script(handler)
+    async with workflow:
+        assert await send(workflow, "go") == "waiting"
+        assert await send(workflow, "x", 5) == "completed"
+        assert await send(workflow, "go", "before", run="s") == "completed"
+    assert (await workflow.run("r").info()).result == "5"
+    assert errors == ["ctx.wait_for: the run is completed; nothing comes any more"]
+
+
+# --- side by side, and in what handlers --------------------------------------------------
 
 
 async def test_waits_that_are_gathered_come_one_after_another(script):

@@ -284,3 +284,30 @@ async def test_time_and_chance_are_the_same_when_it_is_replayed(script, clock):
     assert told[-1][::2] == [began, first, clock.moment]
     assert len(set(told[-1][1::2])) == 3
     assert told == [told[-1][:2], told[-1][:4], told[-1]]
+
+
+async def test_what_was_arranged_before_the_wait_is_not_arranged_again(script, clock):
+    async def handler(event, ctx):
+        ctx.schedule(WorkflowEvent("note"), delay=5)
+        ctx.cancel("other")
+        await ctx.wait_for("x")
+        ctx.schedule(WorkflowEvent("note"), delay=5)
+        await ctx.wait_for("x")
+
+    workflow = script(handler)
+
+    @workflow.on("set")
+    async def keep(event, ctx):
+        ctx.schedule(WorkflowEvent("kept"), delay=9_000, key="other")
+
+    path = path_of(workflow)
+    async with workflow:
+        await send(workflow, "go")
+        await clock.advance(5)
+        await send(workflow, "set")
+        await send(workflow, "x")
+        assert query(path, "SELECT key FROM timer ORDER BY due_at") == [("1/h/s2",), ("other",)]
+        await clock.advance(5)
+        await send(workflow, "x")
+        assert query(path, "SELECT key FROM timer") == [("other",)]
+    assert await state(workflow) == {"count": 2}

@@ -52,7 +52,7 @@ Nothing is lost by waiting for the right code: it is tried again, each time afte
 """
 
 MOST_CHANGED_SECONDS = 600.0
-"""The longest time between two of these tries: a roll-back goes on soon, and the log stays short."""
+"""The longest time between two of these tries: soon after a roll-back, and the log stays short."""
 
 
 async def handle_event(around: Around, run: ActiveRun, stored: StoredEvent) -> Done:
