@@ -155,6 +155,57 @@ def test_dask_runs_the_functions_of_a_script(tmp_path):
     assert done.stdout == "[0, 2, 4]\n", done.stderr
 
 
+ENDS = """
+import asyncio, time
+from flowstore import WorkflowEvent, WorkflowManager
+
+workflow = WorkflowManager("runs.db")
+
+@workflow.task(executor="processes")
+def remote():
+    print("at work", flush=True)
+    time.sleep(600)
+
+@workflow.task
+def local(progress):
+    progress(1)
+    time.sleep(600)
+
+@workflow.on("go")
+async def go(event, ctx):
+    ctx.submit(remote)
+    ctx.submit(local)
+
+async def main():
+    async for event in workflow.process(WorkflowEvent("go")):
+        if event.name == "progress":
+            break
+    print("enough", flush=True)
+
+if __name__ == "__main__":
+    asyncio.run(main())
+"""
+
+
+def test_a_program_that_ends_waits_for_none_of_its_tasks(tmp_path):
+    """And leaves no process behind: its output comes to an end only when all have let go of it."""
+    program = tmp_path / "ends.py"
+    program.write_text(ENDS, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, program],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert set(done.stdout.splitlines()) - {"at work"} == {"enough"}
+    tasks = query(tmp_path / "runs.db", "SELECT name, status FROM task")
+    assert sorted(tasks) == [("local", "pending"), ("remote", "pending")]
+
+
 # --- how many and how fast ---------------------------------------------------------------
 
 
