@@ -200,7 +200,8 @@ class Registering:
 
         Args:
             function: a coroutine function or a plain one.
-            retry: how often to try again when it fails; None for never.
+            retry: how often to try again when it fails; None for never. Errors of other processes
+                that cannot be sent back as they are come as `flowstore.errors.RemoteTaskError`.
             timeout: seconds an attempt may take. What is given up then is cancelled if it runs
                 on the event loop, and else ignored.
             max_concurrency: how many run at a time in this process.
@@ -208,7 +209,8 @@ class Registering:
             executor: ``"asyncio"`` (the default of ``async def``), ``"threads"`` (that of
                 ``def``), ``"processes"``, or a `concurrent.futures.Executor`, such as Dask's
                 ``client.get_executor()``. One of yours that breaks stays broken; ours is made
-                anew.
+                anew. Processes import the program: let it begin its work only under
+                ``if __name__ == "__main__":``.
             name: what it is called in the record; the function's name if None.
 
         Returns:

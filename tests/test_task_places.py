@@ -344,6 +344,24 @@ async def test_progress_can_be_handled(workflow):
     assert await outcome(workflow) == {"done": 1}
 
 
+async def test_progress_can_be_waited_for(workflow):
+    @workflow.task
+    async def work(progress):
+        progress(1)
+        await asyncio.wait_for(seen.wait(), 20)
+
+    seen = asyncio.Event()
+
+    @workflow.on("go")
+    async def go(_event, ctx):
+        ctx.submit(work)
+        told = await ctx.wait_for("progress")
+        ctx.state["done"] = told.data["done"]
+        seen.set()
+
+    assert await outcome(workflow) == {"done": 1}
+
+
 async def test_in_processes_progress_does_nothing(workflow):
     counted = workflow.task(executor="processes")(report)
     keeping(workflow)

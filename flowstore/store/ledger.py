@@ -97,7 +97,8 @@ class Ledger:
         refused = self._refuse(run, operation)
         if refused is not None:
             return refused
-        if operation.is_quiet and run.status != "running" and run.cursor == run.head:
+        is_at_rest = run.status != "running" and run.cursor == run.head
+        if operation.is_quiet and is_at_rest and not run.waits:  # a parked handler may want it
             return self._pass(run, operation)
         return self.take_in(run, operation, is_chosen=operation.chosen_id)
 

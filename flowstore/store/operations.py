@@ -32,7 +32,7 @@ class Append:
         cached_version: ``state_version`` of the state that this worker still has, so that
             it need not be loaded; -1 for none.
         is_quiet: no handler is registered for the event, so a run that has nothing to handle
-            goes on as it is.
+            and waits for nothing but tasks goes on as it is.
     """
 
     correlation_id: str
