@@ -258,18 +258,26 @@ class Context(StateView):
         handler is called again from its beginning. Everything up to this call is then gone
         through without an effect (finished steps give their results, what is emitted is not
         emitted again, the iterators of streams are closed unread, the state is what it was) and the
-        handler goes on from here with the run's state as it now is. So up to here it must do the
-        same each time: outside effects belong in steps, the time is ``ctx.now()``, chance is
-        ``ctx.random``, and what is needed of a stream behind the wait belongs into the state.
+        handler goes on from here with the run's state as it now is; what it holds of the state is
+        then that of the new one. So up to here it must do the same each time: outside effects
+        belong in steps, the time is ``ctx.now()``, chance is ``ctx.random``, and what is needed of
+        a stream behind the wait belongs into the state. A handler that is gone, or goes another
+        way, stays parked and is tried again, at most ten minutes apart, until the right code is
+        there; its run waits for it.
 
         The first event fits that comes after the one being handled and has not ended an earlier
-        wait of this handler; other handlers get it as well. One that does not fit its class is
-        not what is waited for; a drop tells of it.
+        wait of this handler; other handlers get it as well, and first. One that does not fit its
+        class is not what is waited for; a drop tells of it.
+
+        Waits that are gathered come one after another; wait before or behind a step, not within
+        it. Each time all earlier waits are gone through: instead of waiting hundreds of times,
+        handle the event in a handler of its own.
 
         Args:
             event: a name, a class (or a subclass of it), or ``task.completed`` of a task.
-            where: what its data must have, as in ``{"by": "alex"}``; or a function that is given
-                the event and says whether it is the one.
+            where: what its data must have, as in ``{"by": "alex"}`` (true is not 1); or a
+                function, also a coroutine function, that is given the event and says whether it
+                is the one, and does nothing else: it may be asked again.
             timeout: how long to wait at most; seconds, or a timedelta.
 
         Returns:
@@ -277,7 +285,9 @@ class Context(StateView):
 
         Raises:
             WaitExpiredError: the event has not come in time.
-            ConfigurationError: an argument makes no sense, or the run was completed before.
+            ConfigurationError: an argument makes no sense, the run was completed before, a step
+                is under way, or the handler is a plain function.
+            EventTypeError: the class is none of events.
         """
         return await self._journal.wait_for(event, where, timeout)
 
@@ -288,11 +298,13 @@ class Context(StateView):
         does not end the handler: return after it.
 
         Args:
-            until: the event that has to come first, as in `wait_for`; or a time, with timezone;
-                or how long, in seconds or as a timedelta.
+            until: the event that has to come first, as in `wait_for`: the next one from now on,
+                behind its own handlers; or a time, with timezone; or how long, in seconds or as
+                a timedelta.
 
         Raises:
-            ConfigurationError: the argument makes no sense.
+            ConfigurationError: the argument makes no sense, or the handler has waited already.
+            EventTypeError: the class is none of events.
         """
         self._journal.postpone(until)
 
@@ -306,7 +318,9 @@ class Context(StateView):
         """Keep the event being handled until the others are there as well.
 
         Call it in the handlers of all these events; one of them gets the list, and the key
-        begins anew. The list is the same in whatever order the events came.
+        begins anew. The list is the same in whatever order the events came. Events that are too
+        many are kept for the next list, the earliest first. An event counts once for a key,
+        however many of its handlers collect it.
 
         Args:
             key: names the collection within the run.
@@ -315,9 +329,9 @@ class Context(StateView):
             count: how many.
 
         Returns:
-            None as long as some are missing; then the events, in the order of ``events``, or
-            with ``count=`` in the order of their ids (numbers in them by their value). Typed
-            objects for classes, else `WorkflowEvent`.
+            None as long as some are missing; then the events, in the order of ``events``, those
+            of one kind in the order of their ids (numbers in them by their value). Typed objects
+            for classes, else `WorkflowEvent`.
 
         Raises:
             ConfigurationError: the arguments make no sense, or the event is none of these.
