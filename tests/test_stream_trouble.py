@@ -8,6 +8,7 @@ import sqlite3
 
 import pytest
 from broken import break_connections
+from streaming import show
 from watching import drops, transitions
 
 from flowstore import WorkflowEvent, WorkflowManager
@@ -214,3 +215,22 @@ async def test_a_lease_that_was_lost_writes_no_chunk(make):
             await store.perform(operation)
     assert await read(await stream_of(workflow)) == WHOLE
     assert await drops(workflow, "r") == [(None, "lease_lost")] * 2
+
+
+async def test_a_stream_that_was_made_here_and_begins_anew_elsewhere(make):
+    """What is in memory is void then."""
+    begun, never = asyncio.Event(), asyncio.Event()
+    first = gated(make(grace=0.0), begun=begun, go_on=never)
+    async with first, contextlib.aclosing(first.process(GO, correlation_id="r")) as events:
+        [stream] = [event.data["stream"] async for event in until_stream(events)]
+        await begun.wait()
+    second = gated(make())
+    await second.resume()
+    assert await show(stream) == ["a", "b", "anew", *WHOLE]
+
+
+async def until_stream(events):
+    async for event in events:
+        if event.name == "stream":
+            yield event
+            return
