@@ -297,8 +297,10 @@ class TaskRunner:
         now, cause = owner.clock.now(), work.row.causation_id
         event = NewEvent(owner.clock.new_id(), *encoded, cause, now, None)
         is_quiet = not owner.routes.handlers(encoded.name)
-        name = work.correlation_id
-        owner.append(Append(name, owner.workflow, event, False, now, is_quiet=is_quiet))  # noqa: FBT003
+        operation = Append(
+            work.correlation_id, owner.workflow, event, chosen_id=False, now=now, is_quiet=is_quiet
+        )
+        owner.append(operation)
 
     # --- the end of a run, and of the engine ------------------------------------------------
 
