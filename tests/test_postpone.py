@@ -300,3 +300,22 @@ async def test_a_plain_function_can_postpone_and_the_process_may_end_between(scr
             assert await send(workflow, name) == expected
             await crash(workflow)
     assert await state(script(handler)) == {"count": 2, "tries": 1}
+
+
+async def test_the_end_of_another_wait_does_not_end_it(script, clock):
+    tries = []
+
+    async def handler(event, ctx):
+        tries.append(event.data)
+        if event.data == 2:
+            ctx.postpone(10)
+        elif "count" not in ctx.state:
+            ctx.postpone(until="note")
+
+    workflow = script(handler)
+    async with workflow:
+        await send(workflow, "go", 1)
+        await send(workflow, "go", 2)
+        await passing(workflow, clock, 10)
+        await passing(workflow, clock, 10)
+    assert tries == [1, 2, 2, 2]

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 _LETTER: Final = {"wait": "w", "postpone": "l"}
 
 
+_OF_A_CLASS = '{"class": true'
+"""What the condition of a wait for a class begins with."""
+
+
 @dataclass(frozen=True, slots=True)
 class Trigger:
     """An event that is waited for.
@@ -94,13 +98,14 @@ class Trigger:
 
 def awaits(row: ParkedRow, stored: StoredEvent, codec: Codec) -> bool:
     """Tell whether this is an event that a parked handler waits for, as far as its row says."""
-    if ends_wait(row, stored):
-        return True
-    if row.name is None or row.position >= stored.position:  # it was parked at this very event
+    if stored.name == WAIT_EXPIRED != row.name:
+        return ends_wait(row, stored)
+    # One that was parked at this very event does not wait for it.
+    if row.position >= stored.position or not may_await(row, stored.name, codec):
         return False
     trigger = Trigger.from_row(row)
     if trigger.is_unknown(codec) or not trigger.where:
-        return may_await(row, stored.name, codec)
+        return True
     try:
         data = codec.decode(stored.name, stored.version, stored.data)
     except FlowstoreError:
@@ -110,9 +115,10 @@ def awaits(row: ParkedRow, stored: StoredEvent, codec: Codec) -> bool:
 
 def may_await(row: ParkedRow, name: str, codec: Codec) -> bool:
     """Tell whether a parked handler may wait for an event of this name."""
-    if name == WAIT_EXPIRED:
+    if name == WAIT_EXPIRED or row.name in {name, EVERYTHING}:
         return True
-    if row.name is None:
+    # Its JSON is read for no more rows than it has to be: a run can have many.
+    if row.name is None or row.condition is None or not row.condition.startswith(_OF_A_CLASS):
         return False
     trigger = Trigger.from_row(row)
     return trigger.fits_name(name, codec) or trigger.is_unknown(codec)
