@@ -87,7 +87,6 @@ class _Work:
     def __init__(self, path: Path) -> None:
         self.workflow = WorkflowManager(path)
         self.workflow.register("go", self._go)
-        self.workflow.register("ready", self._ready)
         self.woken: asyncio.Event = asyncio.Event()
         self.moment = 0.0
 
@@ -98,9 +97,6 @@ class _Work:
         self.moment = time.perf_counter()
         ctx.state["by"] = approved.data["by"]
         self.woken.set()
-
-    async def _ready(self, event: WorkflowEvent) -> None:
-        """The process has all that it needs to handle something."""
 
     async def park(self, names: list[str]) -> None:
         for first in range(0, len(names), BATCH):
@@ -124,7 +120,7 @@ class _Work:
         return 1_000 * (self.moment - started)
 
 
-def _ask() -> str:
+async def _ask() -> str:
     return "sent to alex"
 
 

@@ -9,7 +9,7 @@ from flowstore.view import StateView
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
     from datetime import datetime, timedelta
 
     from flowstore.events import WorkflowEvent
@@ -248,7 +248,7 @@ class Context(StateView):
         self,
         event: str | type | Outcome,
         *,
-        where: Mapping[str, Any] | Callable[[Any], bool] | None = None,
+        where: Mapping[str, Any] | Callable[[Any], bool | Awaitable[bool]] | None = None,
         timeout: float | timedelta | None = None,
     ) -> Any:
         """Wait for an event of this run, for as long as it takes.

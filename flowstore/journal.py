@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
     from datetime import datetime, timedelta
 
     from flowstore.events import WorkflowEvent
@@ -107,7 +107,7 @@ class Journal(Protocol):
     async def wait_for(
         self,
         event: str | type | Outcome,
-        where: Mapping[str, Any] | Callable[[Any], bool] | None,
+        where: Mapping[str, Any] | Callable[[Any], bool | Awaitable[bool]] | None,
         timeout: float | timedelta | None,
     ) -> Any:
         """Return the event that ends this wait, or park the handler until it has come."""
