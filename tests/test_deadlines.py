@@ -149,7 +149,7 @@ async def test_a_handler_of_everything_that_fails_is_tried_again_first(make, clo
         await workflow.run("r").wait()
         await clock.advance(10)
         for _ in range(2):
-            await clock.until_asleep(30)
+            await clock.until_asleep()
             assert await workflow.run("r").status() == "running"
             await clock.advance(250)
         assert (await workflow.run("r").wait()).reason == PASSED
