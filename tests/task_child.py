@@ -56,6 +56,7 @@ def build(path):
             ctx.submit(stumbling, TASKS // 2 + number)
         if event.data["away"]:
             ctx.submit(away, TASKS, ledger)
+        ctx.submit_external("never", timeout=0.02)
         token = ctx.submit_external("outside")
         yield WorkflowEvent("given", token)
 
@@ -65,11 +66,18 @@ def build(path):
         for _ in range(2):
             await workflow.complete_task(event.data, -1)
 
+    _count(workflow)
+    return workflow
+
+
+def _count(workflow):
+    @workflow.on("task.failed")
+    async def expire(event, ctx):
+        ctx.state["failed"] = [*ctx.state.get("failed", []), event.data["exception"]]
+
     @workflow.on("task.completed")
     async def count(event, ctx):
         ctx.state.setdefault("seen", []).append([event.data["task_id"], event.data["result"]])
-
-    return workflow
 
 
 async def send(path):
@@ -86,12 +94,18 @@ async def send(path):
 
 
 async def drain(path):
-    workflow, stirred = build(path), asyncio.Event()
-    workflow.hooks.subscribe(lambda *_: stirred.set())
+    workflow = build(path)
     async with workflow:
-        while not {run.status for run in await workflow.runs()}.isdisjoint(UNSETTLED):
-            await stirred.wait()
-            stirred.clear()
+        await settle(workflow)
+
+
+async def settle(workflow):
+    """Return when nothing is left to be done in any run."""
+    stirred = asyncio.Event()
+    workflow.hooks.subscribe(lambda *_: stirred.set())
+    while not {run.status for run in await workflow.runs()}.isdisjoint(UNSETTLED):
+        await stirred.wait()
+        stirred.clear()
 
 
 if __name__ == "__main__":

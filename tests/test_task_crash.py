@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 import shutil
@@ -12,8 +13,9 @@ from collections import Counter
 from contextlib import closing
 from pathlib import Path
 
-from task_child import TASKS
+from task_child import TASKS, build, settle
 
+from flowstore import WorkflowEvent
 from flowstore.change import replay
 
 CHILD = Path(__file__).with_name("task_child.py")
@@ -33,6 +35,18 @@ def test_every_task_ends_once_whenever_the_process_is_killed(tmp_path):
     shutil.copy(f"{path}-ledger", f"{spoiled}-ledger")
     _spoil(spoiled, sorted(acknowledged))
     assert len(problems(spoiled, acknowledged)) == 5
+
+
+async def test_another_process_goes_on_with_the_tasks_of_one_that_is_killed(tmp_path):
+    """G9: within a second; its own go on meanwhile."""
+    path = tmp_path / "runs.db"
+    workflow = build(path)
+    async with workflow:
+        names = await asyncio.to_thread(_killed_after, path, 12)
+        await workflow.send(WorkflowEvent("go", {"away": False}), correlation_id="mine")
+        await settle(workflow)
+    await workflow.close()
+    assert problems(path, {*names, "mine"}) == []
 
 
 def _killed_after(path, runs):
@@ -67,7 +81,8 @@ def _spoil(path, names):
         connection.execute(
             "INSERT INTO transition (run_id, position, number, handler, attempt, outcome, change,"
             " started_at, duration) SELECT run_id, position, number + 1, handler, 2, outcome,"
-            " change, 1, 1 FROM transition WHERE run_id = ? ORDER BY number DESC LIMIT 1",
+            " change, 1, 1 FROM transition WHERE run_id = ? AND handler = 'count'"
+            " ORDER BY number DESC LIMIT 1",
             ids[4:5],
         )
         connection.commit()
@@ -85,7 +100,10 @@ def problems(path, acknowledged):
             ).fetchall()
             wanted = sorted([*range(TASKS), *[TASKS] * json.loads(events[0][1])["away"], -1])
             ends = [json.loads(data) for kind, data in events if kind == "task.completed"]
-            seen = _state(connection, run_id).get("seen", [])
+            state = _state(connection, run_id)
+            seen = state.get("seen", [])
+            if state.get("failed") != ["TaskTimeoutError"]:
+                found.append(f"what has not come to {name}: {state.get('failed')}")
             if sorted(end["result"] for end in ends) != wanted:
                 found.append(f"the ends of {name}: {ends}")
             elif seen != [[end["task_id"], end["result"]] for end in ends]:
