@@ -326,3 +326,43 @@ async def test_who_follows_the_run_gets_the_originals_too(workflow):
             if event.name == "stream":
                 found = await read(event.data["stream"])
     assert all(one is other for one, other in zip(found, chunks, strict=True))
+
+
+async def test_a_handler_that_fails_beside_its_stream_breaks_it_off(workflow):
+    begun, closed = asyncio.Event(), asyncio.Event()
+
+    async def endless():
+        try:
+            yield 1
+            begun.set()
+            await asyncio.Event().wait()
+        finally:
+            closed.set()
+
+    @workflow.on("go")
+    async def go(_event, ctx):
+        ctx.emit(WorkflowEvent("stream", {"stream": endless()}))
+        await begun.wait()
+        raise ValueError("no more")
+
+    events = [event async for event in workflow.process(GO, correlation_id="r")]
+    assert closed.is_set()
+    assert await show(events[1].data["stream"]) == [
+        1,
+        "stream '1/go/c1/stream' of run 'r' broke off: no more",
+    ]
+
+
+async def test_what_there_is_of_a_stream_is_read_before_the_next_attempt(make):
+    """That may be far away; a clock that no one moves does not come to it."""
+    workflow, other = make(clock=VirtualClock()), make()
+    breaking(workflow, times=1, retry=Retry(attempts=2)).set()
+    async with workflow:
+        await workflow.send(GO, correlation_id="r")
+        found = []
+        async for event in other.run("r").events(follow=True):
+            if event.name == "stream":
+                reading = aiter(event.data["stream"])
+                found = [await anext(reading), await anext(reading)]
+                break
+    assert found == [{"text": "a"}, {"text": "b"}]

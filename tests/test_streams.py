@@ -119,6 +119,26 @@ async def test_a_slow_reader_does_not_slow_the_run(workflow):
             assert [chunk async for chunk in reading] == list(range(1, 1_000))
 
 
+async def test_an_iterator_that_never_waits_lets_others_have_their_turn(workflow):
+    seen = []
+
+    async def until_seen():
+        for number in range(100_000):
+            if seen:
+                return
+            yield number
+
+    @workflow.on("go")
+    async def go(_event):
+        yield WorkflowEvent("stream", {"stream": until_seen()})
+
+    async for event in workflow.process(GO, correlation_id="r"):
+        if event.name == "stream":
+            async for chunk in event.data["stream"]:
+                seen.append(chunk)  # noqa: PERF401 - one by one, for the iterator looks at it
+    assert 0 < len(seen) < 100_000
+
+
 async def test_a_reader_may_stop_in_the_middle(workflow):
     streaming(workflow, *range(100))
     async for event in workflow.process(GO, correlation_id="r"):
