@@ -361,7 +361,7 @@ class Engine:
     def left_out(self, names: Iterable[str]) -> None:
         """These runs were not to be had: settled, another's, or waiting for a time."""
         for name in names:
-            self._watchers.look(name)
+            self._watchers.leave_out(name)
 
     def failed(self, names: Iterable[str], error: BaseException) -> None:
         """The store failed before these runs could be claimed."""

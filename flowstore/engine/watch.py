@@ -138,6 +138,8 @@ class Waiter(Watcher):
     """Waits until a run has settled, without looking at its events."""
 
     shows_events = False
+    was_left_out = False
+    """A claim has come back without the run: before that a dead worker may still have it."""
 
     def feed(self, event: StoredEvent) -> None:
         """Events do not matter here."""
@@ -157,7 +159,8 @@ class Waiter(Watcher):
                 run = await reader.get_run(self.correlation_id)
                 if run is None or run.status in SETTLED:
                     return True
-                if worker_id is not None and run.owner not in (None, worker_id):
+                is_free = worker_id is None or run.owner in (None, worker_id)
+                if self.was_left_out and not is_free:
                     return False
             else:
                 await self._asleep()
@@ -231,6 +234,13 @@ class Watchers:
     def look(self, name: str) -> None:
         """Have those who watch a run look in the store."""
         for watcher in self._by_name.get(name, ()):
+            watcher.look()
+
+    def leave_out(self, name: str) -> None:
+        """Say that a run was not to be had."""
+        for watcher in self._by_name.get(name, ()):
+            if isinstance(watcher, Waiter):
+                watcher.was_left_out = True
             watcher.look()
 
     def look_beyond(self, active: Collection[str]) -> None:
