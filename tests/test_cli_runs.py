@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import sqlite3
 from typing import TYPE_CHECKING
 
 import pytest
@@ -59,6 +61,15 @@ def test_a_list_that_is_cut_says_so(capfd: pytest.CaptureFixture[str]):
     assert "--limit" in called.err
     assert Called(capfd, "runs", "--limit", "3").err == ""
     assert "no runs" in Called(capfd, "runs", "--workflow", "none").err
+
+
+def test_a_database_of_another_version_is_told_in_one_line(path: Path):
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("DROP TABLE timer")
+    shown = start("show", "order-1")
+    assert (shown.returncode, shown.stdout) == (1, "")
+    assert len(shown.stderr.splitlines()) == 1
+    assert "flowstore db upgrade" in shown.stderr
 
 
 @pytest.mark.usefixtures("path")

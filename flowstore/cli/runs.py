@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -57,13 +56,12 @@ def show(store: str, correlation_id: str, *, as_json: bool) -> int:
 
 async def _gather(queries: Queries, run: RunRecord) -> dict[str, Any]:
     name = run.correlation_id
-    counts, outstanding, dead, drops, unhandled = await asyncio.gather(
-        queries.count(name),
-        queries.list_outstanding(name, limit=_SHOWN),
-        queries.list_dead(name, limit=_SHOWN),
-        queries.list_drops(name, limit=_SHOWN),
-        queries.list_unhandled(name, limit=_SHOWN),
-    )
+    # One after another: the first that fails leaves none behind that still reads.
+    counts = await queries.count(name)
+    outstanding = await queries.list_outstanding(name, limit=_SHOWN)
+    dead = await queries.list_dead(name, limit=_SHOWN)
+    drops = await queries.list_drops(name, limit=_SHOWN)
+    unhandled = await queries.list_unhandled(name, limit=_SHOWN)
     return {
         **output.to_json(run),
         "counts": asdict(counts),
