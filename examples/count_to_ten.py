@@ -66,6 +66,8 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
+    # Whoever closes the pipe ends this program like a kill; the run has not failed.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     try:
         asyncio.run(main())
     except KeyboardInterrupt:

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flowstore import Context, Retry, WorkflowEvent, WorkflowManager
-from flowstore.errors import MissingExtraError
+from flowstore.errors import InvalidTokenError, MissingExtraError
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -123,9 +123,13 @@ class Thumbnails:
         await self._answer(token, video)
 
     async def _answer(self, token: str, video: str) -> None:
-        if self._workflow is not None:
-            receipt = await self._workflow.complete_task(token, thumbnail(video))
-            self.verdicts[receipt.status] = self.verdicts.get(receipt.status, 0) + 1
+        if self._workflow is None:
+            return
+        try:
+            verdict = (await self._workflow.complete_task(token, thumbnail(video))).status
+        except InvalidTokenError:  # an old order, of another store
+            verdict = "refused"
+        self.verdicts[verdict] = self.verdicts.get(verdict, 0) + 1
 
 
 # --- the control plane ---------------------------------------------------------------------------
@@ -145,11 +149,14 @@ class Display:
         """Count segments, and show what has changed."""
         self.done += segments
         tenth = 10 * self.done // self._jobs
-        if sys.stdout.isatty():
-            bar = "#" * (2 * tenth)
-            print(f"\r[{bar:<20}] {self.done}/{self._jobs} segments", end="", flush=True)
-        elif tenth != self._shown:
-            print(f"{self.done}/{self._jobs} segments", flush=True)
+        bar = "#" * (2 * tenth)
+        try:
+            if sys.stdout.isatty():
+                print(f"\r[{bar:<20}] {self.done}/{self._jobs} segments", end="", flush=True)
+            elif tenth != self._shown:
+                print(f"{self.done}/{self._jobs} segments", flush=True)
+        except BrokenPipeError:  # no one looks any more, which is no failure of a video's
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         self._shown = tenth
 
     def close(self, video: str) -> None:
@@ -189,10 +196,11 @@ def build(
         display.show(segments=1)
         close_if_done(ctx)
 
+    @workflow.on("error")
     @workflow.on(encode.failed)
     async def give_up(event: WorkflowEvent, ctx: Context) -> None:
         ctx.complete({"failed": event.error})
-        display.close(ctx.state["video"])
+        display.close(ctx.correlation_id)
 
     @workflow.on(picture.completed)
     async def hang(event: WorkflowEvent, ctx: Context) -> None:
@@ -235,7 +243,7 @@ async def run(options: argparse.Namespace, executor: str | Executor) -> int:
     async for record, state in workflow.states():
         if record.correlation_id in display.open:
             display.done += len(state.get("encoded", ()))
-            if record.status == "completed":
+            if record.status in ("completed", "failed", "cancelled"):
                 display.close(record.correlation_id)
     display.show()
     async with workflow:

@@ -25,6 +25,18 @@ def run(program, *arguments, cwd, **variables):
     )
 
 
+def run_into_head(program, *arguments, cwd):
+    """Run a program as in ``program | head -1``: the pipe is closed behind its first line."""
+    command = [sys.executable, str(EXAMPLES / program), *map(str, arguments)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=cwd, env=environment(), **pipes) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        told = process.stderr.read().decode()
+        process.wait(TIMEOUT)
+    return process.returncode, told
+
+
 def environment():
     kept = {key: value for key, value in os.environ.items() if key != "FLOWSTORE_URL"}
     # Warnings are errors in the examples' processes too.

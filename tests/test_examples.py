@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from programs import EXAMPLES, TIMEOUT, environment, read_runs, run
+from programs import EXAMPLES, TIMEOUT, environment, read_runs, run, run_into_head
 
 # --- simple_agent -------------------------------------------------------------------------
 
@@ -133,6 +133,12 @@ def test_count_to_ten_goes_on_after_ctrl_c(tmp_path):
         process.send_signal(signal.SIGINT)
         _, told = process.communicate(timeout=TIMEOUT)
     assert told == "interrupted; run it again to go on\n"
+    again = run("count_to_ten.py", "--pause", 0, cwd=tmp_path)
+    assert again.stdout.endswith("said so far, each once: 1 2 3 4 5 6 7 8 9 10\n")
+
+
+def test_count_to_ten_goes_on_after_its_pipe_was_closed(tmp_path):
+    assert run_into_head("count_to_ten.py", "--pause", 0.05, cwd=tmp_path) == (-signal.SIGPIPE, "")
     again = run("count_to_ten.py", "--pause", 0, cwd=tmp_path)
     assert again.stdout.endswith("said so far, each once: 1 2 3 4 5 6 7 8 9 10\n")
 

@@ -10,7 +10,7 @@ import sys
 from contextlib import closing
 
 import pytest
-from programs import EXAMPLES, TIMEOUT, environment, read_runs, run
+from programs import EXAMPLES, TIMEOUT, environment, read_runs, run, run_into_head
 
 PROGRAM = "transcode_farm.py"
 SMALL = ("--videos", 3, "--segments", 2)
@@ -85,6 +85,25 @@ def test_killed_again_and_again_it_ends_as_if_nothing_had_been(tmp_path):
     )
     assert wrong.returncode == 1
     assert "not as a plain loop has them: video-2" in wrong.stdout
+
+
+def test_it_ends_when_no_one_looks_and_old_orders_do_it_no_harm(tmp_path):
+    small = ("--videos", 2, "--segments", 1)
+    assert run_into_head(PROGRAM, *small, cwd=tmp_path) == (0, "")
+    again = run(PROGRAM, *small, cwd=tmp_path)
+    assert (again.stderr, again.stdout.splitlines()[-1]) == ("", AGREED)
+
+    other = run(PROGRAM, *small, "--store", "other.db", cwd=tmp_path)  # with the same orders
+    assert (other.stderr, other.returncode) == ("", 0)
+    assert "4 refused" in other.stdout
+
+
+def test_a_video_that_cannot_be_done_is_told(tmp_path):
+    (tmp_path / "orders").write_text("where the thumbnail service wants its folder")
+    told = run(PROGRAM, "--videos", 1, "--segments", 1, cwd=tmp_path)
+    assert (told.returncode, told.stdout.splitlines()[-1][:26]) == (1, "not as a plain loop has th")
+    again = run(PROGRAM, "--videos", 1, "--segments", 1, cwd=tmp_path)
+    assert again.returncode == 1
 
 
 def test_on_a_local_dask_cluster(tmp_path):

@@ -13,7 +13,7 @@ import sys
 import threading
 
 import pytest
-from programs import EXAMPLES, TIMEOUT, environment, read_runs, run
+from programs import EXAMPLES, TIMEOUT, environment, read_runs, run, run_into_head
 
 from flowstore.codec import Codec
 
@@ -96,6 +96,11 @@ def test_it_keeps_its_run_where_the_environment_says(tmp_path):
     assert done.stdout == SHOWN
     assert len(read_runs(elsewhere)) == 1
     assert not (tmp_path / "flowstore.db").exists()
+
+
+def test_it_goes_on_after_its_pipe_was_closed(tmp_path):
+    assert run_into_head("weather_assistant.py", cwd=tmp_path) == (1, "")
+    assert ask(cwd=tmp_path).stdout == SHOWN
 
 
 def test_the_same_id_again_shows_what_is_on_record(tmp_path, serve):
