@@ -111,6 +111,27 @@ async def test_handlers_for_one_task_and_for_all(workflow):
     assert sorted(got) == [("all", "1/go/t1/end"), ("one", "one"), ("two", "gone")]
 
 
+@pytest.mark.parametrize("name", ["task.completed", "task.failed"])
+async def test_an_event_that_is_sent_ends_no_task(workflow, name):
+    """G6: whoever can send events has no token yet, and a task ends once."""
+    ends = []
+
+    @workflow.task
+    async def one():
+        forged = {"task": "one", "task_id": "1/go/t1", "result": 7}
+        receipt = await workflow.run("r").send(WorkflowEvent(name, forged))
+        assert (receipt.status, receipt.position) == ("stale", None)
+        assert "complete_task" in receipt.reason
+        own = await workflow.run("r").send(WorkflowEvent(name, {"of mine": 1}), id="own")
+        assert own.status == "accepted"
+
+    for outcome_of in (one.completed, one.failed):
+        workflow.register(outcome_of, lambda event: ends.append((event.name, event.id)))
+    submitting(workflow, one)
+    await outcome(workflow)
+    assert ends == [("task.completed", "1/go/t1/end")]
+
+
 async def test_a_handler_can_wait_for_its_task(workflow):
     @workflow.task
     async def ask(question: str) -> str:

@@ -33,7 +33,7 @@ from flowstore.store.base import (
     StoredEvent,
     TransitionRow,
 )
-from flowstore.store.refusals import refuse_other_workflow
+from flowstore.store.refusals import refuse_other_workflow, why_no_end
 from flowstore.store.same import is_same
 from flowstore.store.waiting import Waiting
 from flowstore.stream import has_streams
@@ -159,6 +159,8 @@ class Ledger:
             reason, detail = base.EXPIRED, "the event had expired when sent"
         elif run.status in base.CLOSED:
             reason, detail = base.STALE, f"the run is {run.status}"
+        elif (no_end := why_no_end(operation.event)) is not None:
+            reason, detail = base.STALE, no_end
         else:
             return None
         return self.refuse(run, operation, reason, detail)
