@@ -10,10 +10,11 @@ from flowstore.change import replay
 from flowstore.clock import Clock, SystemClock
 from flowstore.codec import Codec
 from flowstore.engine import Watcher
-from flowstore.errors import ConfigurationError, StoreError
+from flowstore.errors import ConfigurationError, InvalidValueError, StoreError
 from flowstore.hooks import Hooks
 from flowstore.kind import StateKind
 from flowstore.registering import Registering
+from flowstore.registry import shown
 from flowstore.routing import Routes
 from flowstore.run import Run, end_task, identity, receipt, send
 from flowstore.runtime import Runtime
@@ -201,7 +202,12 @@ class WorkflowManager(Registering):
         Args:
             token: what the handler that submitted it was given.
             error: what went wrong; of an exception its class is recorded too.
+
+        Raises:
+            InvalidTokenError, InvalidValueError, StoreError: as for `complete_task`.
         """
+        if not isinstance(error, (str, BaseException)):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidValueError("error", f"is {shown(error)}; it must be a str or an exception")
         kind = type(error).__name__ if isinstance(error, BaseException) else None
         return await end_task(self._runtime, token, {"exception": kind}, str(error) or kind or "?")
 

@@ -305,6 +305,8 @@ async def test_what_is_collected_behind_a_wait_has_its_place_by_its_event(make):
         ("a", {}),
         ("a", {"count": 0}),
         ("a", {"count": -1}),
+        ("a", {"count": 1_000_001}),
+        ("a", {"count": 10**30}),
         ("a", {"count": True}),
         ("a", {"count": 2.0}),
         (["a"], {"count": 1}),

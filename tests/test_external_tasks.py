@@ -94,6 +94,9 @@ async def test_it_can_fail(workflow):
     assert receipt.status == "accepted"
     assert (await settled(workflow))["errors"] == [["PermissionError", "not by me"]]
     other = await asked(workflow, "other")
+    for nothing in (None, 5, PermissionError):
+        with pytest.raises(InvalidValueError, match="a str or an exception"):
+            await workflow.fail_task(other, nothing)
     await workflow.fail_task(other, "in words")
     assert (await settled(workflow, "other"))["errors"] == [[None, "in words"]]
 

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
     Event = str | type | Outcome
 
+_MOST = 1_000_000
+"""As many events as one collection may take: more is a mistake, and would fill the memory."""
+
 
 def wanted(events: Sequence[Event] | Event, count: int | None, codec: Codec) -> list[Trigger]:
     """Return one trigger for each event that is needed.
@@ -26,9 +29,10 @@ def wanted(events: Sequence[Event] | Event, count: int | None, codec: Codec) -> 
         ConfigurationError: the arguments make no sense.
     """
     if not isinstance(events, (list, tuple)):
-        if type(count) is not int or count < 1:
+        if type(count) is not int or not 1 <= count <= _MOST:
             raise ConfigurationError(
-                f"ctx.collect: count={count!r}: how many of the one event, from 1; or give a list"
+                f"ctx.collect: count={count!r}: how many of the one event, from 1 to {_MOST:,}; "
+                "or give a list"
             )
         # Not a sequence: it has no brackets.
         return [Trigger.of(events, codec)] * count
