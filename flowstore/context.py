@@ -92,6 +92,10 @@ class Context(StateView):
         result is returned and the function is not called. A name that is used again in the
         same handler stands for the next call of that name.
 
+        The function works outside the run and returns what it found. What it does to the run
+        through a context (to its state, with `submit`, `emit` and the like) is lost if the
+        handler runs again, since the function then does not: do that with its result.
+
         Args:
             name: what the step is called in the record.
             function: a coroutine function, or a plain one, which runs in a worker thread.
