@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, cast, get_ar
 from pydantic.errors import PydanticUserError
 
 from flowstore.clock import to_datetime
-from flowstore.door import Limits, decode_json, encode_json
+from flowstore.door import Limits, decode_json, encode_json, short_text
 from flowstore.errors import (
     ConfigurationError,
     EventTypeError,
@@ -39,7 +39,6 @@ __all__ = [
 
 _OWN_BYTES: Final = 1024 * 1024
 _OWN_DEPTH: Final = 8
-
 _JSON_TYPES: Final = (Any, object, str, int, float, bool, list, dict, type(None), None)
 # By identity: an annotation can be any object, and have an opinion of what equals it.
 _JSON_IDS: Final = frozenset(map(id, _JSON_TYPES))
@@ -284,7 +283,9 @@ class Codec:
             ValueTooLargeError: it is larger than an event's data may be, or too deep.
         """
         size, depth = self.limits.data_bytes, self.limits.depth
-        if type(chunk) is not str and is_typed(type(chunk)):
+        if type(chunk) is str and (text := short_text(chunk, size)) is not None:
+            return text  # most streams are made of them
+        if is_typed(type(chunk)):
             form = self._event_form(type(chunk))
             return form.dump(chunk, path, max_bytes=size, max_depth=depth)
         return encode_json(chunk, path, max_bytes=size, max_depth=depth)

@@ -101,6 +101,15 @@ def encode_json(value: object, path: str, *, max_bytes: int, max_depth: int) -> 
     return text.decode()
 
 
+def short_text(value: str, max_bytes: int) -> str | None:
+    """Return what `encode_json` does for a short str; None if it needs a closer look."""
+    if value.isascii() and "\0" not in value:
+        text = orjson.dumps(value).decode()
+        if len(text) <= max_bytes:
+            return text
+    return None
+
+
 def decode_json(text: str | None) -> Any:
     """Read a JSON text that `encode_json` wrote; None stands for None.
 

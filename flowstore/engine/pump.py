@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Protocol
 
+from flowstore.errors import InvalidValueError
 from flowstore.store.base import (
     STREAM_ENDED,
     STREAM_FAILED,
@@ -81,11 +82,9 @@ class Pump:
         self._path = path
         self._source = source
         self.tape = tape
-        self._count = 0
         self._written = 0
         self._texts: list[str] = []
         self._bytes = 0
-        self._turn = 0
         self._in_flight = 0
         self._next_write = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -127,22 +126,28 @@ class Pump:
             await close(self._source)
 
     async def _drain(self) -> None:
-        tape, encode, path = self.tape, self._mill.codec.encode_chunk, self._path
+        add, encode, path = self.tape.add, self._mill.codec.encode_chunk, self._path
+        count = turn = 0  # locals, as this is done for every chunk
         self._source = aiter(self._source)
         async for chunk in self._source:
-            text = encode(chunk, f"{path}[{self._count}]")
-            self._count += 1
-            tape.add(chunk)
+            try:
+                text = encode(chunk, path)
+            except InvalidValueError as error:
+                place = f"{path}[{count}]{error.path.removeprefix(path)}"
+                raise type(error)(place, error.problem) from None
+            count += 1
+            add(chunk)
             self._texts.append(text)
             self._bytes += len(text)
-            self._turn += len(text)
-            if self._in_flight == 0 and self._timer is None:
+            turn += len(text)
+            if self._timer is None and self._in_flight == 0:
                 self._write_in_time()
-            if self._bytes > _MOST_BYTES:
-                await self._wait_for_room()
-            elif self._turn > _TURN_BYTES or self._count % _TURN_CHUNKS == 0:
-                self._turn = 0
-                await asyncio.sleep(0)
+            if turn > _TURN_BYTES or count % _TURN_CHUNKS == 0:
+                turn = 0
+                if self._bytes > _MOST_BYTES:
+                    await self._wait_for_room()
+                else:
+                    await asyncio.sleep(0)
 
     async def _wait_for_room(self) -> None:
         self._write()
