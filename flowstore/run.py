@@ -119,7 +119,11 @@ class Run:
             await self.info()
         try:
             async with asyncio.timeout(timeout):
-                await engine.attendance.wait(Waiter(self.correlation_id, 0))
+                while True:
+                    await engine.attendance.wait(Waiter(self.correlation_id, 0))
+                    record = await self.info()
+                    if record.status in SETTLED:  # a timer or a sender may have been faster
+                        return record
         except TimeoutError:
             record = await self.info()
             if record.status in SETTLED:
@@ -130,7 +134,6 @@ class Run:
                 f"{record.head - record.cursor} events are pending and {owner}; runs are handled "
                 "in `async with workflow:` and by workflow.process and workflow.resume"
             ) from None
-        return await self.info()
 
     async def outstanding(self, *, limit: int | None = None) -> list[OutstandingRecord]:
         """Return what the run waits for: timers, tasks, parked handlers, collected events.

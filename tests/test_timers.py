@@ -253,3 +253,20 @@ async def test_what_cannot_be_stored_is_refused_when_it_is_scheduled(make):
 
 def query_timers(workflow):
     return query(workflow._runtime.url.path, "SELECT key FROM timer")
+
+
+async def test_waiting_returns_a_run_that_has_settled_even_if_it_goes_on_at_once(workflow):
+    @workflow.on("tick")
+    async def tick(event, ctx):
+        if event.data == 200:
+            ctx.complete()
+        else:
+            ctx.schedule(WorkflowEvent("tick", event.data + 1), delay=0)
+
+    seen = set()
+    async with workflow:
+        run = workflow.run("r")
+        await run.send(WorkflowEvent("tick", 1))
+        while "completed" not in seen:
+            seen.add((await run.wait(timeout=30)).status)
+    assert seen <= {"waiting", "completed"}
