@@ -92,9 +92,10 @@ class Context(StateView):
         result is returned and the function is not called. A name that is used again in the
         same handler stands for the next call of that name.
 
-        The function works outside the run and returns what it found. What it does to the run
-        through a context (to its state, with `submit`, `emit` and the like) is lost if the
-        handler runs again, since the function then does not: do that with its result.
+        The function works outside the run and returns what it found. If the handler runs again
+        the function does not, so what it would do to the run is refused (`submit`, `emit` and
+        the like; `progress` events may be shown), or lost if it is done to the state: do that
+        behind the step, with its result.
 
         Args:
             name: what the step is called in the record.
@@ -110,6 +111,7 @@ class Context(StateView):
 
         Raises:
             InvalidValueError: the result cannot be stored.
+            ConfigurationError: the function uses the context for more than its result.
         """
         return await self._journal.step(name, function, arguments, keywords)
 

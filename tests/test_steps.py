@@ -241,3 +241,52 @@ async def test_a_plain_function_of_a_step_runs_in_a_thread(workflow):
     workflow.register("go", handle)
     await collect(workflow.process(WorkflowEvent("go"), correlation_id="r"))
     assert await workflow.run("r").state() == {"in thread": True}
+
+
+@pytest.mark.parametrize(
+    "effect",
+    [
+        lambda ctx: ctx.emit(WorkflowEvent("more")),
+        lambda ctx: ctx.schedule(WorkflowEvent("more"), delay=1),
+        lambda ctx: ctx.complete(),
+        lambda ctx: ctx.drop("late"),
+        lambda ctx: ctx.postpone(1),
+        lambda ctx: ctx.submit_external("approval"),
+    ],
+    ids=["emit", "schedule", "complete", "drop", "postpone", "submit_external"],
+)
+@pytest.mark.parametrize("is_plain", [True, False], ids=["thread", "loop"])
+async def test_what_a_step_would_do_to_its_run_is_refused(workflow, effect, is_plain):
+    """G3: a finished step is not called again, so it would be lost."""
+
+    @workflow.on("go")
+    async def go(event, ctx):
+        async def on_loop():
+            effect(ctx)
+
+        await ctx.step("fan out", (lambda: effect(ctx)) if is_plain else on_loop)
+
+    events = [event async for event in workflow.process(WorkflowEvent("go"))]
+    assert [event.name for event in events] == ["go", "error"]
+    assert "step 'fan out' wants more than its result" in events[1].error
+
+
+async def test_beside_a_step_a_handler_does_what_it_likes(workflow):
+    @workflow.on("go")
+    async def go(event, ctx):
+        at_work, done = asyncio.Event(), asyncio.Event()
+
+        async def slow():
+            ctx.emit(WorkflowEvent.progress("slow", "shown, and no more"))
+            at_work.set()
+            await done.wait()
+
+        async def beside():
+            await at_work.wait()
+            ctx.emit(WorkflowEvent("more"))
+            done.set()
+
+        await asyncio.gather(ctx.step("slow", slow), beside())
+
+    events = [event async for event in workflow.process(WorkflowEvent("go"))]
+    assert [event.name for event in events] == ["go", "progress", "more"]

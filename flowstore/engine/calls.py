@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import inspect
 import typing
+from contextvars import ContextVar
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+step_at_work: Final[ContextVar[str | None]] = ContextVar("step_at_work", default=None)
+"""The step whose function runs here; what is called beside it does not see it."""
 
 
 async def in_thread(name: str, function: Callable[[], Any]) -> Any:
@@ -31,10 +35,14 @@ async def call_step(
     name: str, function: Callable[..., Any], arguments: tuple[Any, ...], keywords: dict[str, Any]
 ) -> Any:
     """Call a step's function: on the loop if it is a coroutine function, else in a thread."""
-    if inspect.iscoroutinefunction(function):
-        return await function(*arguments, **keywords)
-    value = await in_thread(name, partial(function, *arguments, **keywords))
-    return await value if inspect.isawaitable(value) else value
+    token = step_at_work.set(name)
+    try:
+        if inspect.iscoroutinefunction(function):
+            return await function(*arguments, **keywords)
+        value = await in_thread(name, partial(function, *arguments, **keywords))
+        return await value if inspect.isawaitable(value) else value
+    finally:
+        step_at_work.reset(token)
 
 
 def takes_idempotency_key(function: Callable[..., Any]) -> bool:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowstore.clock import to_datetime
 from flowstore.engine.arrangements import Arrangements
-from flowstore.engine.calls import call_step, return_annotation, takes_idempotency_key
+from flowstore.engine.calls import call_step, return_annotation, step_at_work, takes_idempotency_key
 from flowstore.engine.streams import Streaming
 from flowstore.errors import (
     ConfigurationError,
@@ -175,6 +175,8 @@ class AttemptJournal:
             event_id = f"{stored.position}/{self.handler_name}/p{self._announced}"
             self._announce(NewEvent(event_id, *encoded, stored.id, now, None))
             return
+        if self._steps_under_way:
+            self.check_lasts()
         if self.events is None:
             self.events = []
         self._emitted += 1
@@ -220,7 +222,7 @@ class AttemptJournal:
 
     def drop(self, reason: str) -> None:
         """Record that the event is stale."""
-        self._check_open()
+        self.check_lasts()
         if not isinstance(reason, str) or not reason:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ConfigurationError("ctx.drop(reason): say why, in words")
         self.is_stale = True
@@ -242,14 +244,14 @@ class AttemptJournal:
 
     def complete(self, result: Any) -> None:
         """Close the run with this handler's commit."""
-        self._check_open()
+        self.check_lasts()
         if result is not None:
             self.result = self._around.codec.encode_value(result, "result")
         self.completed = True
 
     def execute(self, statement: Any, parameters: Any) -> None:
         """Keep a statement for the commit."""
-        self._check_open()
+        self.check_lasts()
         if not getattr(statement, "supports_execution", False):
             raise ConfigurationError(
                 f"ctx.execute takes an SQLAlchemy insert, update, delete or text, "
@@ -262,7 +264,7 @@ class AttemptJournal:
     @property
     def arrangements(self) -> Arrangements:
         """Return what keeps that which begins or ends with the commit."""
-        self._check_open()
+        self.check_lasts()
         if self.arranged is None:
             self.arranged = Arrangements(self._around, self.run, self._stored, self.handler_name)
         self.arranged.past = self.past
@@ -314,6 +316,21 @@ class AttemptJournal:
         """Return the generator of this event and handler."""
         seed = f"{self.correlation_id}/{self._stored.position}/{self.handler_name}"
         return self._around.clock.random(seed)
+
+    def check_lasts(self) -> None:
+        """Refuse what would be lost: a finished step's function is not called again.
+
+        Raises:
+            ConfigurationError: the function of a step is at work here.
+        """
+        self._check_open()
+        step = step_at_work.get() if self._steps_under_way else None
+        if step is not None:
+            raise ConfigurationError(
+                f"step {step!r} wants more than its result: once it is finished its function is "
+                "not called again, and what it asks of the context would be lost; return a value, "
+                "and do it behind the step"
+            )
 
     def _check_open(self) -> None:
         if self.has_ended:

@@ -97,7 +97,7 @@ class WaitingJournal(AttemptJournal):
         self._waits().postpone(until)
 
     def _waits(self) -> Past:
-        self._check_open()
+        self.check_lasts()
         if self.past is None:
             stored, began = self._stored, self.started_at
             self.past = Past(self._around, self.run, stored, self.handler_name, began)
