@@ -7,9 +7,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from itertools import takewhile
 from typing import TYPE_CHECKING, Final, Literal, get_args
-from zoneinfo import ZoneInfo
-
-from cronsim import CronSim
 
 from flowstore.clock import to_datetime, to_microseconds
 from flowstore.errors import ConfigurationError
@@ -63,11 +60,14 @@ class Schedule:
                 f"cron {self.expression!r}: five fields are needed: minute, hour, day of the "
                 'month, month and day of the week, as in "0 9 * * 1-5"'
             )
+        from cronsim import CronSim  # noqa: PLC0415 - who has no cron need not wait for it
+
+        self._simulate = CronSim
         self._zone = _zone(timezone)
         minutes, hours, *_ = expression.split()
         self._follows_the_wall = minutes.startswith("*") or hours.startswith("*")
         try:
-            first = next(CronSim(self.expression, _ANY_TIME), None)
+            first = next(self._simulate(self.expression, _ANY_TIME), None)
         except Exception as error:  # its parser has assertions, and int() has limits
             raise ConfigurationError(f"cron {self.expression!r}: {error}") from error
         if first is None:
@@ -99,7 +99,7 @@ class Schedule:
 
     def _found(self, moment: datetime) -> Iterator[datetime]:
         if self._zone is UTC or not self._follows_the_wall:
-            return CronSim(self.expression, moment.astimezone(self._zone))
+            return self._simulate(self.expression, moment.astimezone(self._zone))
         return self._on_the_wall(moment)
 
     def _on_the_wall(self, moment: datetime) -> Iterator[datetime]:
@@ -112,7 +112,7 @@ class Schedule:
         start = moment + offset
         while True:
             change: datetime | None = None
-            for found in CronSim(self.expression, start.replace(tzinfo=None)):
+            for found in self._simulate(self.expression, start.replace(tzinfo=None)):
                 at = found.replace(tzinfo=UTC) - offset
                 change = self._change(moment, at)
                 if change is not None:
@@ -219,6 +219,8 @@ def _zone(name: object) -> tzinfo:
         return UTC
     if not isinstance(name, str):
         raise ConfigurationError(f"timezone={name!r}: an IANA name, such as Europe/Berlin")
+    from zoneinfo import ZoneInfo  # noqa: PLC0415 - as cronsim
+
     try:
         return ZoneInfo(name)
     except (LookupError, ValueError, OSError) as error:

@@ -21,10 +21,11 @@ from flowstore.errors import (
     ValueTooLargeError,
 )
 from flowstore.events import TASK_COMPLETED, TASK_FAILED
-from flowstore.executors import ASYNCIO, PROCESSES, THREADS, Named, check_executor, find
+from flowstore.executors import ASYNCIO, PROCESSES, THREADS, check_executor
 from flowstore.parameters import Parameters
 from flowstore.rate import Rate
 from flowstore.routing import Outcome, Retry, check_options
+from flowstore.transfer import Named, find
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

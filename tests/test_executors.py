@@ -15,12 +15,13 @@ import pytest
 from programs import environment
 
 from flowstore.errors import RemoteTaskError
-from flowstore.executors import Elsewhere, InProcesses, OnLoop, runner_for
+from flowstore.executors import Elsewhere, OnLoop, runner_for
+from flowstore.processes import InProcesses
 from flowstore.threads import InThreads
 
 HANGS = """
 import asyncio, time
-from flowstore.executors import InProcesses
+from flowstore.processes import InProcesses
 from flowstore.threads import InThreads
 
 def hang():
@@ -41,7 +42,7 @@ if __name__ == "__main__":
 
 KILLED = """
 import asyncio, time
-from flowstore.executors import InProcesses
+from flowstore.processes import InProcesses
 
 def hang():
     print("at work", flush=True)
