@@ -1,8 +1,9 @@
-"""The parameters of a task's function: which argument is for which, and which are filled in."""
+"""What a function says of itself: its parameters, which of them are filled in, its annotations."""
 
 from __future__ import annotations
 
 import inspect
+import typing
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -78,3 +79,20 @@ class Parameters:
             return self._injected
         given = self._signature.bind_partial(*arguments, **keywords).arguments.keys()
         return self._injected - given
+
+
+def annotations_of(function: Callable[..., Any]) -> dict[str, Any]:
+    """Return the annotations that can be resolved: one that cannot does not spoil the others."""
+    try:
+        return typing.get_type_hints(function)
+    except (TypeError, NameError, AttributeError):
+        pass  # so each for itself
+    found: dict[str, Any] = {}
+    names: dict[str, Any] = getattr(function, "__annotations__", {})
+    for name, annotation in names.items():
+        holder = type("_", (), {"__annotations__": {name: annotation}})
+        try:
+            found |= typing.get_type_hints(holder, getattr(function, "__globals__", {}))
+        except (TypeError, NameError, AttributeError):
+            continue
+    return found

@@ -64,7 +64,7 @@ class Retry:
             raise ConfigurationError(
                 f"Retry(on={self.on!r}): an exception class, or a tuple of them"
             )
-        if not all(map(_is_finite, (self.delay, self.factor, self.max_delay, self.jitter))):
+        if not all(map(is_finite, (self.delay, self.factor, self.max_delay, self.jitter))):
             raise ConfigurationError(f"{self}: its numbers must be finite")
         if self.delay < 0 or self.max_delay < 0 or self.factor < 1:
             raise ConfigurationError(
@@ -291,8 +291,10 @@ class Routes:
         return issubclass(old.key, new.key) or issubclass(new.key, old.key)
 
 
-def _is_finite(number: object) -> bool:
-    return isinstance(number, (int, float)) and math.isfinite(number)
+def is_finite(number: object) -> bool:
+    """Tell whether this is a number, and neither infinite nor NaN."""
+    # Not math.isfinite: an int can be larger than every float.
+    return isinstance(number, (int, float)) and abs(number) < math.inf
 
 
 def _is_exception(kind: object) -> bool:
@@ -311,7 +313,7 @@ def check_options(retry: Retry | None, timeout: float | None) -> None:
     """
     if retry is not None and not isinstance(retry, Retry):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ConfigurationError(f"retry={retry!r}: pass a Retry, as in Retry(attempts=5)")
-    if timeout is not None and not (_is_finite(timeout) and timeout > 0):
+    if timeout is not None and not (is_finite(timeout) and timeout > 0):
         raise ConfigurationError(f"timeout={timeout!r}: it is a number of seconds above 0")
 
 

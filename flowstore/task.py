@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import typing
 from dataclasses import dataclass
 from functools import cached_property, update_wrapper
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
@@ -22,7 +21,7 @@ from flowstore.errors import (
 )
 from flowstore.events import TASK_COMPLETED, TASK_FAILED
 from flowstore.executors import ASYNCIO, PROCESSES, THREADS, check_executor
-from flowstore.parameters import Parameters
+from flowstore.parameters import Parameters, annotations_of
 from flowstore.rate import Rate
 from flowstore.routing import Outcome, Retry, check_options
 from flowstore.transfer import Named, find
@@ -116,7 +115,7 @@ class Task(Generic[P, R]):
         self._codec = codec
         # Now and not at the first result: a function that has been sent by value, as Dask sends
         # those of a script, brings back copies of its classes of which no form can be made.
-        for annotation in _annotations(function).values():
+        for annotation in annotations_of(function).values():
             codec.prepare(annotation)
         update_wrapper(cast("Any", self), function)
 
@@ -245,7 +244,7 @@ class Task(Generic[P, R]):
     @cached_property
     def _types(self) -> dict[str, Any]:
         # Late: what annotations name may be defined behind the function.
-        found = _annotations(self.function)
+        found = annotations_of(self.function)
         return {name: kind for name, kind in found.items() if not is_json_type(kind)}
 
     def _dump(self, value: object, parameter: str, path: str, most: int) -> str:
@@ -347,20 +346,3 @@ def _check_function(function: object, name: str) -> bool:
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise ConfigurationError(f"task {name!r} is a generator; a task returns one result")
     return inspect.iscoroutinefunction(function)
-
-
-def _annotations(function: Callable[..., Any]) -> dict[str, Any]:
-    """Return the annotations that can be resolved: one that cannot does not spoil the others."""
-    try:
-        return typing.get_type_hints(function)
-    except (TypeError, NameError, AttributeError):
-        pass
-    found: dict[str, Any] = {}
-    names: dict[str, Any] = getattr(function, "__annotations__", {})
-    for name, annotation in names.items():
-        holder = type("_", (), {"__annotations__": {name: annotation}})
-        try:
-            found |= typing.get_type_hints(holder, getattr(function, "__globals__", {}))
-        except (TypeError, NameError, AttributeError):
-            continue
-    return found

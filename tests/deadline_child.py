@@ -9,9 +9,9 @@ import itertools
 import os
 import sys
 
-from flowstore import WorkflowEvent, WorkflowManager
+from killing import settle
 
-UNSETTLED = ("running", "waiting")
+from flowstore import WorkflowEvent, WorkflowManager
 
 
 def build(path):
@@ -43,12 +43,9 @@ async def send(path):
 
 
 async def drain(path):
-    workflow, stirred = build(path), asyncio.Event()
-    workflow.hooks.subscribe(lambda *_: stirred.set())
+    workflow = build(path)
     async with workflow:
-        while not {run.status for run in await workflow.runs()}.isdisjoint(UNSETTLED):
-            await stirred.wait()
-            stirred.clear()
+        await settle(workflow)
 
 
 if __name__ == "__main__":

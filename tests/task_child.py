@@ -13,10 +13,11 @@ import sys
 import time
 from pathlib import Path
 
+from killing import settle
+
 from flowstore import Retry, WorkflowEvent, WorkflowManager
 
 TASKS = 6
-UNSETTLED = ("running", "waiting")
 
 
 def note(ledger: str, key: str) -> None:
@@ -97,15 +98,6 @@ async def drain(path):
     workflow = build(path)
     async with workflow:
         await settle(workflow)
-
-
-async def settle(workflow):
-    """Return when nothing is left to be done in any run."""
-    stirred = asyncio.Event()
-    workflow.hooks.subscribe(lambda *_: stirred.set())
-    while not {run.status for run in await workflow.runs()}.isdisjoint(UNSETTLED):
-        await stirred.wait()
-        stirred.clear()
 
 
 if __name__ == "__main__":

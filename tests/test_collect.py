@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import statistics
+import time
 from dataclasses import dataclass
 
 import pytest
@@ -328,3 +330,24 @@ async def test_wrong_arguments_are_refused(workflow, wanted, options):
     async with workflow:
         assert await send(workflow, "a") == "idle"
     assert len(errors) == 1
+
+
+async def test_what_collecting_an_event_costs_does_not_grow_with_what_is_kept(tmp_path):
+    """G11."""
+    count, costs = 4_000, []
+    workflow = WorkflowManager(tmp_path / "runs.db")
+
+    @workflow.on("part")
+    async def join(event, ctx):
+        started = time.perf_counter()
+        parts = ctx.collect("all", "part", count=count)
+        costs.append(time.perf_counter() - started)
+        if parts is not None:
+            ctx.complete(len(parts))
+
+    async with workflow:
+        parts = [WorkflowEvent("part", n, correlation_id="r", id=f"p{n}") for n in range(count)]
+        await workflow.send_many(parts)
+        record = await workflow.run("r").wait(60)
+    assert (record.status, record.result) == ("completed", str(count))
+    assert statistics.median(costs[-501:-1]) < 3 * statistics.median(costs[:500])

@@ -10,13 +10,15 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
+from killing import killed_after
+
 CHILD = Path(__file__).with_name("deadline_child.py")
 
 
 def test_every_run_ends_by_the_deadline_that_counts(tmp_path):
     path, acknowledged, chance = tmp_path / "runs.db", set(), random.Random(3)
     for _ in range(8):
-        acknowledged |= _killed_after(path, chance.randint(1, 40))
+        acknowledged |= killed_after(CHILD, path, chance.randint(1, 40))
     subprocess.run([sys.executable, CHILD, "drain", path], check=True, timeout=120)
     assert problems(path, acknowledged) == []
     with closing(sqlite3.connect(path)) as connection:
@@ -33,17 +35,6 @@ def test_every_run_ends_by_the_deadline_that_counts(tmp_path):
         )
         connection.commit()
     assert len(problems(wrong, acknowledged)) == 3
-
-
-def _killed_after(path, runs):
-    """Kill the child when it has acknowledged so many runs; return those that were read."""
-    with subprocess.Popen(
-        [sys.executable, CHILD, "send", path], stdout=subprocess.PIPE, text=True
-    ) as child:
-        names = {child.stdout.readline().strip() for _ in range(runs)}
-        child.kill()
-        names |= {line.strip() for line in child.stdout if line.endswith("\n")}
-    return names
 
 
 def problems(path, acknowledged):

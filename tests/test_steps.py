@@ -290,3 +290,18 @@ async def test_beside_a_step_a_handler_does_what_it_likes(workflow):
 
     events = [event async for event in workflow.process(WorkflowEvent("go"))]
     assert [event.name for event in events] == ["go", "progress", "more"]
+
+
+async def test_a_parameter_that_cannot_be_resolved_does_not_spoil_the_result_type(workflow):
+    """G10: as with tasks, each annotation counts for itself."""
+    seen = []
+
+    def pay(amount: "Nowhere" = 1) -> Page:  # noqa: F821, UP037 - what this is about
+        return Page(number=amount)
+
+    @workflow.on("go")
+    async def go(event, ctx):
+        seen.append(await ctx.step("pay", pay))
+
+    await collect(workflow.process(WorkflowEvent("go")))
+    assert seen == [Page(number=1)]

@@ -13,7 +13,8 @@ from collections import Counter
 from contextlib import closing
 from pathlib import Path
 
-from task_child import TASKS, build, settle
+from killing import killed_after, settle
+from task_child import TASKS, build
 
 from flowstore import WorkflowEvent
 from flowstore.change import replay
@@ -24,7 +25,7 @@ CHILD = Path(__file__).with_name("task_child.py")
 def test_every_task_ends_once_whenever_the_process_is_killed(tmp_path):
     path, acknowledged, chance = tmp_path / "runs.db", set(), random.Random(13)
     for _ in range(12):
-        acknowledged |= _killed_after(path, chance.randint(1, 40))
+        acknowledged |= killed_after(CHILD, path, chance.randint(1, 40))
     subprocess.run([sys.executable, CHILD, "drain", path], check=True, timeout=120)
     assert problems(path, acknowledged) == []
     assert len(acknowledged) > 50
@@ -42,22 +43,11 @@ async def test_another_process_goes_on_with_the_tasks_of_one_that_is_killed(tmp_
     path = tmp_path / "runs.db"
     workflow = build(path)
     async with workflow:
-        names = await asyncio.to_thread(_killed_after, path, 12)
+        names = await asyncio.to_thread(killed_after, CHILD, path, 12)
         await workflow.send(WorkflowEvent("go", {"away": False}), correlation_id="mine")
         await settle(workflow)
     await workflow.close()
     assert problems(path, {*names, "mine"}) == []
-
-
-def _killed_after(path, runs):
-    """Kill the child when it has acknowledged so many runs; return those that were read."""
-    with subprocess.Popen(
-        [sys.executable, CHILD, "send", path], stdout=subprocess.PIPE, text=True
-    ) as child:
-        names = {child.stdout.readline().strip() for _ in range(runs)}
-        child.kill()
-        names |= {line.strip() for line in child.stdout if line.endswith("\n")}
-    return names
 
 
 def _spoil(path, names):

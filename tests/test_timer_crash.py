@@ -11,6 +11,7 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
+from killing import killed_after
 from timer_child import DELAYS
 
 CHILD = Path(__file__).with_name("timer_child.py")
@@ -19,7 +20,7 @@ CHILD = Path(__file__).with_name("timer_child.py")
 def test_every_timer_fires_once_whenever_the_process_is_killed(tmp_path):
     path, acknowledged, chance = tmp_path / "runs.db", set(), random.Random(11)
     for _ in range(12):
-        acknowledged |= _killed_after(path, chance.randint(1, 60))
+        acknowledged |= killed_after(CHILD, path, chance.randint(1, 60))
     subprocess.run([sys.executable, CHILD, "drain", path], check=True, timeout=120)
     assert problems(path, acknowledged) == []
     assert len(acknowledged) > 50
@@ -38,17 +39,6 @@ def test_every_timer_fires_once_whenever_the_process_is_killed(tmp_path):
         )
         connection.commit()
     assert len(problems(lost, acknowledged)) == 3
-
-
-def _killed_after(path, runs):
-    """Kill the child when it has acknowledged so many runs; return those that were read."""
-    with subprocess.Popen(
-        [sys.executable, CHILD, "send", path], stdout=subprocess.PIPE, text=True
-    ) as child:
-        names = {child.stdout.readline().strip() for _ in range(runs)}
-        child.kill()
-        names |= {line.strip() for line in child.stdout if line.endswith("\n")}
-    return names
 
 
 def problems(path, acknowledged):

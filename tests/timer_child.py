@@ -7,10 +7,11 @@ import itertools
 import os
 import sys
 
+from killing import settle
+
 from flowstore import WorkflowEvent, WorkflowManager
 
 DELAYS = (0.03, 0.001, 0.05, 0.02, 0.01)
-UNSETTLED = ("running", "waiting")
 
 
 def build(path):
@@ -39,13 +40,9 @@ async def send(path):
 
 
 async def drain(path):
-    workflow, stirred = build(path), asyncio.Event()
-    workflow.hooks.subscribe(lambda *_: stirred.set())
+    workflow = build(path)
     async with workflow:
-        # One read: a run goes from waiting to running and back between two.
-        while not {run.status for run in await workflow.runs()}.isdisjoint(UNSETTLED):
-            await stirred.wait()
-            stirred.clear()
+        await settle(workflow)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ class ActiveRun:
         finished: positions and handlers that are done with them.
         steps: results of finished steps, by position, handler, name and number.
         parked: handlers that wait, by position and name.
-        collected: events that are kept, by key.
+        collected: events that are kept, by key and id.
         completed: the position of the event that completed a collection last, by key.
         resumed_at: the position that may have been handled in part before.
         failure: why the run fails when it settles, if it does.
@@ -59,7 +59,9 @@ class ActiveRun:
     parked: dict[tuple[int, str], ParkedRow] = field(
         default_factory=dict[tuple[int, str], "ParkedRow"]
     )
-    collected: dict[str, list[StoredEvent]] = field(default_factory=dict[str, list["StoredEvent"]])
+    collected: dict[str, dict[str, StoredEvent]] = field(
+        default_factory=dict[str, dict[str, "StoredEvent"]]
+    )
     completed: dict[str, int] = field(default_factory=dict[str, int])
     error: BaseException | None = None
     is_state_void: bool = False
@@ -92,7 +94,7 @@ class ActiveRun:
                 run.finished.add(place)
         run.parked = {(row.position, row.handler): row for row in loaded.parked}
         for key, event in loaded.collected:
-            run.collected.setdefault(key, []).append(event)
+            run.collected.setdefault(key, {})[event.id] = event
         for step in loaded.steps:
             run.resumed_at = max(run.resumed_at, step.position)
             run.steps[step.position, step.handler, step.name, step.number] = step.result
@@ -127,9 +129,9 @@ class ActiveRun:
         for row in wanted.parked:
             self.parked[row.position, row.handler] = row
         for key, event in kept:
-            self.collected.setdefault(key, []).append(event)
+            self.collected.setdefault(key, {})[event.id] = event
         for key, event_id in wanted.spent:
-            self.collected[key] = [each for each in self.collected[key] if each.id != event_id]
+            self.collected[key].pop(event_id, None)
         self.completed.update(dict.fromkeys(completed, place))
 
     def follow(self, result: Committed) -> None:

@@ -222,16 +222,14 @@ class Arrangements:
 
     def _join(self, key: str, triggers: Sequence[Trigger]) -> list[StoredEvent] | None:
         stored, wanted_now = self._stored, self.outstanding
-        gone = {event_id for spent, event_id in wanted_now.spent if spent == key}
-        before = [each for each in self._run.collected.get(key, ()) if each.id not in gone]
-        before += [each for kept, each in self.kept if kept == key]
+        before = self._run.collected.get(key, {})
         is_used = key in self.completed or self._run.completed.get(key) == stored.position
-        if is_used or any(each.id == stored.id for each in before):
+        # An event has one call for each key that counts, so it is here at most once.
+        if is_used or stored.id in before or any(kept == key for kept, _ in self.kept):
             return None
-        here = [*before, stored]
         found = None
-        if len(here) >= len(triggers):
-            found = join(triggers, here, self._around.codec)
+        if len(before) + 1 >= len(triggers):
+            found = join(triggers, [*before.values(), stored], self._around.codec)
         if found is None or stored not in found:
             row = CollectedRow(self._run.id, key, stored.id, stored.position)
             wanted_now.collected.append(row)

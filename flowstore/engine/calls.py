@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import typing
 from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
+
+from flowstore.parameters import IDEMPOTENCY_KEY, annotations_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,14 +49,11 @@ async def call_step(
 def takes_idempotency_key(function: Callable[..., Any]) -> bool:
     """Tell whether a function has a parameter of that name."""
     try:
-        return "idempotency_key" in inspect.signature(function).parameters
+        return IDEMPOTENCY_KEY in inspect.signature(function).parameters
     except (TypeError, ValueError):
         return False
 
 
 def return_annotation(function: Callable[..., Any]) -> Any:
     """Return the function's return annotation, or None if it has none that can be resolved."""
-    try:
-        return typing.get_type_hints(function).get("return")
-    except (TypeError, NameError, AttributeError):
-        return None
+    return annotations_of(function).get("return")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Final
 
 from flowstore.errors import InvalidValueError
 from flowstore.events import PROGRESS, WorkflowEvent
+from flowstore.routing import is_finite
 
 if TYPE_CHECKING:
     import asyncio
@@ -65,9 +65,7 @@ class Progress:
             InvalidValueError: it cannot be stored.
         """
         for name, number in (("done", done), ("total", total)):
-            if number is not None and not (
-                isinstance(number, (int, float)) and math.isfinite(number)  # pyright: ignore[reportUnnecessaryIsInstance]
-            ):
+            if number is not None and not is_finite(number):
                 raise InvalidValueError(name, f"{number!r} is not a number")
         row = self._work.row
         data = {
