@@ -29,8 +29,8 @@ def path(tmp_path: Path) -> Path:
     return path
 
 
-COMMANDS = ("runs", "show", "log", "state", "send", "complete", "drops", "dead")
-DATABASE_COMMANDS = ("upgrade", "current", "check")
+COMMANDS = ("runs", "show", "log", "state", "send", "complete", "drops")
+GROUPS = {"db": ("upgrade", "current", "check"), "dead": ("list",)}
 
 
 # --- help ----------------------------------------------------------------------------
@@ -39,7 +39,7 @@ DATABASE_COMMANDS = ("upgrade", "current", "check")
 def test_help_names_every_command_and_the_exit_codes():
     done = start("--help")
     assert (done.returncode, done.stderr) == (0, "")
-    for command in (*COMMANDS, "db"):
+    for command in (*COMMANDS, *GROUPS):
         assert f"\n  {command} " in done.stdout
     assert "Exit codes: 0 " in done.stdout
     assert start().stdout == done.stdout
@@ -47,7 +47,11 @@ def test_help_names_every_command_and_the_exit_codes():
 
 @pytest.mark.usefixtures("path")
 @pytest.mark.parametrize(
-    "words", [*((name,) for name in COMMANDS), *(("db", name) for name in DATABASE_COMMANDS)]
+    "words",
+    [
+        *((name,) for name in COMMANDS),
+        *((group, name) for group in GROUPS for name in GROUPS[group]),
+    ],
 )
 def test_help_of_each_command_has_an_example_that_is_understood(
     words: tuple[str, ...], capfd: pytest.CaptureFixture[str]
@@ -58,6 +62,16 @@ def test_help_of_each_command_has_an_example_that_is_understood(
     assert "--store" in called.out
     assert "--json" in called.out
     assert f"Example: flowstore {' '.join(words)}" in called.out
+
+
+@pytest.mark.usefixtures("path")
+def test_dead_without_a_command_lists(capfd: pytest.CaptureFixture[str]):
+    for words in ((), ("order-1",), ("--json", "order-1"), ("--limit", "1")):
+        short, full = Called(capfd, "dead", *words), Called(capfd, "dead", "list", *words)
+        assert short.code == 0
+        assert (short.out, short.err) == (full.out, full.err)
+    assert "\n  list " in Called(capfd, "dead", "--help").out
+    assert "'list'" in Called(capfd, "dead", "list", "list").err  # a run of this name
 
 
 def test_help_imports_no_alembic_and_no_rich():

@@ -1,0 +1,47 @@
+"""The commands that look after the database itself."""
+
+# ruff: noqa: PLC0415 - help and a mistyped option need none of what the commands import
+
+from __future__ import annotations
+
+from functools import partial
+
+import typer
+
+from flowstore.cli.options import STORE, Action, Json, Store
+
+room = typer.Typer()
+database = typer.Typer(
+    help="Create, upgrade and check the database itself.",
+    epilog="Example: flowstore db check --store runs.db",
+    rich_markup_mode=None,
+)
+room.add_typer(database, name="db")
+
+
+@database.command("upgrade", epilog="Example: flowstore db upgrade --store runs.db")
+def _upgrade(*, store: Store = STORE, as_json: Json = False) -> Action:
+    """Create the database, or upgrade it after a backup."""
+    from flowstore.cli import database
+
+    return partial(database.upgrade, store, as_json=as_json)
+
+
+@database.command("current", epilog="Example: flowstore db current")
+def _current(*, store: Store = STORE, as_json: Json = False) -> Action:
+    """Print the revision of the database's schema."""
+    from flowstore.cli import database
+
+    return partial(database.print_current, store, as_json=as_json)
+
+
+@database.command("check", epilog="Example: flowstore db check --json")
+def _check(*, store: Store = STORE, as_json: Json = False) -> Action:
+    """Look for damage and deviations; change nothing.
+
+    Compares the tables with the schema and reads the whole file. Exits with 1 if anything is
+    wrong.
+    """
+    from flowstore.cli import database
+
+    return partial(database.check, store, as_json=as_json)

@@ -1,0 +1,116 @@
+"""The commands that only look: at runs, their logs and states, and at what was refused."""
+
+# ruff: noqa: PLC0415 - help and a mistyped option need none of what the commands import
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated
+
+import typer
+
+from flowstore.cli.options import (
+    LIMIT,
+    STORE,
+    Action,
+    AnyRun,
+    Json,
+    Limit,
+    RunName,
+    Status,
+    Store,
+)
+
+room = typer.Typer()
+
+
+@room.command("runs", epilog="Example: flowstore runs --status failed --json")
+def _runs(
+    *,
+    status: Annotated[
+        Status | None, typer.Option("--status", help="Only runs with this status.")
+    ] = None,
+    workflow: Annotated[
+        str | None, typer.Option("--workflow", metavar="NAME", help="Only runs of this workflow.")
+    ] = None,
+    limit: Limit = LIMIT,
+    store: Store = STORE,
+    as_json: Json = False,
+) -> Action:
+    """List runs, the youngest first."""
+    from flowstore.cli import runs
+
+    return partial(
+        runs.list_runs, store, status=status, workflow=workflow, limit=limit, as_json=as_json
+    )
+
+
+@room.command("show", epilog="Example: flowstore show order-7")
+def _show(run: RunName, *, store: Store = STORE, as_json: Json = False) -> Action:
+    """Show a run: its status, counts, what it waits for, dead letters and drops.
+
+    Of what it waits for it has the oldest 20, of dead letters, drops and unhandled events the
+    youngest 20 of each.
+    """
+    from flowstore.cli import runs
+
+    return partial(runs.show, store, run, as_json=as_json)
+
+
+@room.command("log", epilog="Example: flowstore log order-7 --after 10 --limit 5")
+def _log(
+    run: RunName,
+    *,
+    after: Annotated[
+        int, typer.Option("--after", metavar="N", min=0, help="Begin after this position.")
+    ] = 0,
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            "--limit", metavar="N", min=1, help="How many events at most.  [default: all]"
+        ),
+    ] = None,
+    store: Store = STORE,
+    as_json: Json = False,
+) -> Action:
+    """Print a run's events and what became of each."""
+    from flowstore.cli import log
+
+    return partial(log.print_log, store, run, after=after, limit=limit, as_json=as_json)
+
+
+@room.command("state", epilog="Example: flowstore state order-7 --at 12")
+def _state(
+    run: RunName,
+    *,
+    at: Annotated[
+        int | None,
+        typer.Option(
+            "--at", metavar="N", min=0, help="As it was after this position.  [default: now]"
+        ),
+    ] = None,
+    store: Store = STORE,
+    as_json: Json = False,
+) -> Action:
+    """Print a run's state as JSON, now or as it was after a position."""
+    from flowstore.cli import runs
+
+    return partial(runs.print_state, store, run, at=at, as_json=as_json)
+
+
+@room.command("drops", epilog="Example: flowstore drops order-7 --reason duplicate")
+def _drops(
+    run: AnyRun = None,
+    *,
+    reason: Annotated[
+        str | None,
+        typer.Option("--reason", metavar="REASON", help="Only drops for this reason."),
+    ] = None,
+    limit: Limit = LIMIT,
+    store: Store = STORE,
+    as_json: Json = False,
+) -> Action:
+    """List refused events with the reason, the youngest first."""
+    from flowstore.cli import refused
+
+    return partial(refused.list_drops, store, run, reason=reason, limit=limit, as_json=as_json)
