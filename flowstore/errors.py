@@ -65,6 +65,10 @@ class HandlerTimeoutError(FlowstoreError, TimeoutError):
     """A handler ran longer than its timeout."""
 
 
+class StepFailedError(FlowstoreError):
+    """A step failed when it was recorded, with an exception that is not known here."""
+
+
 class HandlerChangedError(FlowstoreError):
     """A handler that was parked did something else when it was called again."""
 
@@ -110,6 +114,10 @@ class RemoteTaskError(FlowstoreError):
 
 
 # --- runs ----------------------------------------------------------------------------
+
+
+class RunExistsError(FlowstoreError):
+    """The store has a run of this name already."""
 
 
 class RunNotFoundError(FlowstoreError, LookupError):

@@ -48,6 +48,8 @@ class WorkflowManager(Registering):
         limits: how large events, states and results may be.
         clock: where time, ids and randomness come from.
         grace: seconds that leaving ``async with`` waits for handlers at work.
+        code_version: what the record calls the code of the handlers, such as a release or a
+            commit; None for a fingerprint of each handler's own code. Nothing is decided by it.
 
     Raises:
         StoreUrlError: the store cannot be understood.
@@ -65,6 +67,7 @@ class WorkflowManager(Registering):
         limits: Limits | None = None,
         clock: Clock | None = None,
         grace: float = 10.0,
+        code_version: str | None = None,
     ) -> None:
         if isinstance(store, Mapping):
             if ctx is not None:
@@ -79,7 +82,9 @@ class WorkflowManager(Registering):
         self.hooks = Hooks()
         codec = Codec(limits)
         codec.check_text(name, "name", codec.limits.name_length)
-        super().__init__(codec, Routes(codec))
+        if code_version is not None:
+            codec.check_text(code_version, "code_version", codec.limits.name_length)
+        super().__init__(codec, Routes(codec, code_version))
         self._runtime = Runtime(
             name=name,
             url=parse(store or os.environ.get("FLOWSTORE_URL") or DEFAULT_STORE),

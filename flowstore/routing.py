@@ -17,6 +17,7 @@ from flowstore.errors import (
     HandlerSignatureError,
 )
 from flowstore.events import DEADLINE, WorkflowEvent
+from flowstore.fingerprint import fingerprint
 
 if TYPE_CHECKING:
     import random
@@ -106,6 +107,7 @@ class Handler:
         task: the task whose ends it gets, if it does not get every event of that name.
         second: what the second parameter is given.
         timeout: seconds an attempt may take; None for no limit.
+        code: which code it is, as its transitions record it.
     """
 
     name: str
@@ -116,6 +118,7 @@ class Handler:
     retry: Retry | None
     timeout: float | None
     task: str | None = None
+    code: str | None = None
 
     @property
     def wants_object(self) -> bool:
@@ -150,8 +153,9 @@ OVERDUE = Handler(
 class Routes:
     """The registered handlers, and who gets what."""
 
-    def __init__(self, codec: Codec) -> None:
+    def __init__(self, codec: Codec, code_version: str | None = None) -> None:
         self._codec = codec
+        self._code_version = code_version
         self._handlers: list[Handler] = []
         self._correlate: dict[str | type, str | Callable[[Any], str]] = {}
         self._routed: dict[str, tuple[Handler, ...]] = {}
@@ -192,6 +196,7 @@ class Routes:
             retry=retry,
             timeout=timeout,
             task=task,
+            code=self._code_version or fingerprint(function),
         )
         self._refuse_twin(handler)
         self._handlers.append(handler)

@@ -30,8 +30,8 @@ SECOND = '''
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0004"
-down_revision = "0003"
+revision = "0005"
+down_revision = "0004"
 branch_labels = None
 depends_on = None
 
@@ -90,7 +90,7 @@ def database(path: Path) -> Iterator[sqlite3.Connection]:
 def with_second_revision(folder: Path, last: str = "pass") -> Path:
     scripts = folder / "100% scripts"
     shutil.copytree(migrate.find_scripts(), scripts)
-    (scripts / "versions" / "0004_second.py").write_text(SECOND.format(last=last))
+    (scripts / "versions" / "0005_second.py").write_text(SECOND.format(last=last))
     return scripts
 
 
@@ -199,35 +199,35 @@ def test_an_older_database_is_backed_up_and_upgraded(
 ) -> None:
     before = contents(database)
     scripts = with_second_revision(path.parent)
-    migrate.prepare(database, path, scripts=scripts, latest="0004")
-    assert migrate.current(database) == "0004"
+    migrate.prepare(database, path, scripts=scripts, latest="0005")
+    assert migrate.current(database) == "0005"
     assert not database.in_transaction
     assert database.isolation_level is None
     assert database.execute("PRAGMA foreign_keys").fetchone() == (1,)
     assert database.execute("SELECT kind, extra FROM run").fetchall() == [("w", None)]
     assert database.execute("SELECT id FROM event").fetchall() == [("e",)]
-    with opened(path.with_name("runs.db.backup-0003")) as backup:
+    with opened(path.with_name("runs.db.backup-0004")) as backup:
         assert contents(backup) == before
         assert migrate.check(backup) == []
 
 
 def test_a_backup_is_never_overwritten(database: sqlite3.Connection, path: Path) -> None:
-    names = [path.with_name(f"runs.db.backup-0003{tail}") for tail in ("", "-2")]
+    names = [path.with_name(f"runs.db.backup-0004{tail}") for tail in ("", "-2")]
     for name in names:
         name.write_text("precious")
     scripts = with_second_revision(path.parent)
-    migrate.prepare(database, path, scripts=scripts, latest="0004")
+    migrate.prepare(database, path, scripts=scripts, latest="0005")
     assert [name.read_text() for name in names] == ["precious"] * 2
-    with opened(path.with_name("runs.db.backup-0003-3")) as backup:
-        assert migrate.current(backup) == "0003"
+    with opened(path.with_name("runs.db.backup-0004-3")) as backup:
+        assert migrate.current(backup) == "0004"
     assert list(path.parent.glob("*.partial*")) == []
 
 
 def test_a_database_in_memory_is_upgraded_without_a_backup(tmp_path: Path) -> None:
     with opened(":memory:") as connection:
         migrate.prepare(connection, None)
-        migrate.prepare(connection, None, scripts=with_second_revision(tmp_path), latest="0004")
-        assert migrate.current(connection) == "0004"
+        migrate.prepare(connection, None, scripts=with_second_revision(tmp_path), latest="0005")
+        assert migrate.current(connection) == "0005"
 
 
 @pytest.mark.parametrize(
@@ -244,8 +244,8 @@ def test_an_upgrade_that_fails_leaves_the_database_as_it_was(
 ) -> None:
     before = contents(database)
     scripts = with_second_revision(path.parent, last)
-    with pytest.raises(SchemaError, match=r"as it was.*backup-0003"):
-        migrate.prepare(database, path, scripts=scripts, latest="0004")
+    with pytest.raises(SchemaError, match=r"as it was.*backup-0004"):
+        migrate.prepare(database, path, scripts=scripts, latest="0005")
     assert contents(database) == before
     assert not database.in_transaction
     assert migrate.check(database) == []
@@ -257,9 +257,9 @@ def test_a_backup_that_cannot_be_made_stops_the_upgrade(
 ) -> None:
     before = contents(database)
     scripts = with_second_revision(path.parent)
-    path.with_name("runs.db.backup-0003.partial").mkdir()
+    path.with_name("runs.db.backup-0004.partial").mkdir()
     with pytest.raises(StoreUnavailableError, match="the backup before"):
-        migrate.prepare(database, path, scripts=scripts, latest="0004")
+        migrate.prepare(database, path, scripts=scripts, latest="0005")
     assert contents(database) == before
 
 
@@ -272,8 +272,8 @@ def test_one_of_several_processes_upgrades(database: sqlite3.Connection, path: P
         "path, scripts = map(Path, sys.argv[1:])\n"
         "connection = sqlite3.connect(path, isolation_level=None, timeout=60)\n"
         "sys.stdin.read()\n"
-        "migrate.prepare(connection, path, scripts=scripts, latest='0004')\n"
-        "assert migrate.current(connection) == '0004'\n"
+        "migrate.prepare(connection, path, scripts=scripts, latest='0005')\n"
+        "assert migrate.current(connection) == '0005'\n"
         "connection.close()\n"
     )
     command_line = [sys.executable, "-c", program, str(path), str(scripts)]
@@ -286,20 +286,20 @@ def test_one_of_several_processes_upgrades(database: sqlite3.Connection, path: P
             assert process.stdin is not None
             process.stdin.close()
         assert [process.wait() for process in started] == [0] * 4
-    assert [file.name for file in path.parent.glob("*backup*")] == ["runs.db.backup-0003"]
+    assert [file.name for file in path.parent.glob("*backup*")] == ["runs.db.backup-0004"]
     assert database.execute("SELECT kind FROM run").fetchall() == [("w",)]
 
 
 # --- databases that are refused ------------------------------------------------------------
 
 
-@pytest.mark.parametrize("revision", ["0004", "9999", "abcd", "00003", ""])
+@pytest.mark.parametrize("revision", ["0005", "9999", "abcd", "00003", ""])
 def test_a_newer_or_unknown_revision_is_refused(
     database: sqlite3.Connection, path: Path, revision: str
 ) -> None:
     database.execute("UPDATE flowstore_version SET version_num = ?", (revision,))
     before = contents(database)
-    with pytest.raises(SchemaError, match=rf"'{revision}'.*'0003'.*install a newer flowstore"):
+    with pytest.raises(SchemaError, match=rf"'{revision}'.*'0004'.*install a newer flowstore"):
         migrate.prepare(database, path)
     assert contents(database) == before
 
@@ -353,7 +353,7 @@ def test_the_users_tables_and_alembic_are_left_alone(path: Path) -> None:
         migrate.prepare(connection, path)
         assert migrate.check(connection) == []
         scripts = with_second_revision(path.parent)
-        migrate.prepare(connection, path, scripts=scripts, latest="0004")
+        migrate.prepare(connection, path, scripts=scripts, latest="0005")
         assert connection.execute("SELECT * FROM alembic_version").fetchall() == [("0007",)]
         assert connection.execute("SELECT * FROM invoice").fetchall() == [(1, 9.5)]
 

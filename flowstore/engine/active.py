@@ -97,7 +97,8 @@ class ActiveRun:
             run.collected.setdefault(key, {})[event.id] = event
         for step in loaded.steps:
             run.resumed_at = max(run.resumed_at, step.position)
-            run.steps[step.position, step.handler, step.name, step.number] = step.result
+            if step.error is None:
+                run.steps[step.position, step.handler, step.name, step.number] = step.result
         return run
 
     def absorb(self, events: Sequence[StoredEvent]) -> None:

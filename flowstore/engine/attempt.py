@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from flowstore.context import Context
 from flowstore.engine.calls import in_thread
-from flowstore.engine.journal import brief
 from flowstore.engine.waits import WaitingJournal
+from flowstore.engine.words import brief
 from flowstore.errors import EventTypeError, HandlerReturnError, HandlerTimeoutError
 from flowstore.events import WorkflowEvent
 

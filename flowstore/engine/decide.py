@@ -41,6 +41,7 @@ class Done:
     events: Sequence[NewEvent] = ()
     transitions: Sequence[TransitionRow] = ()
     drops: Sequence[DropRow] = ()
+    failed_steps: Sequence[StepRow] = ()
     statements: Sequence[tuple[Any, Any]] = ()
     executors: Sequence[Attempt] = ()
     choosers: Mapping[str, Attempt] = field(default_factory=dict[str, "Attempt"])
@@ -70,6 +71,7 @@ def commit_event(
         repeats=done.repeats,
         transitions=done.transitions,
         drops=done.drops,
+        steps=done.failed_steps,
         statements=done.statements,
         reason=failure,
         status="idle" if failure is None else "failed",

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 from flowstore.engine.attempt import Attempt
 from flowstore.engine.deadline import is_moved, pass_deadline
 from flowstore.engine.decide import Done
-from flowstore.engine.journal import printable, told
 from flowstore.engine.trigger import awaits, continued_name
+from flowstore.engine.words import printable, told
 from flowstore.errors import EventConflictError, FlowstoreError, HandlerChangedError
 from flowstore.events import DEADLINE, ERROR, PROGRESS, WorkflowEvent
 from flowstore.routing import OVERDUE
+from flowstore.store.arranged import to_text as arranged_text
 from flowstore.store.base import (
     DEAD,
     EXPIRED,
@@ -104,6 +105,8 @@ def _conclude(
     around: Around, stored: StoredEvent, attempt: Attempt, error: BaseException | None, done: Done
 ) -> None:
     """Record what came of an attempt."""
+    if attempt.failed_steps:
+        done.failed_steps = [*done.failed_steps, *attempt.failed_steps]
     if error is None:
         error = _finish(around, attempt, done)
     if error is not None:
@@ -172,11 +175,12 @@ def _finish(around: Around, attempt: Attempt, done: Done) -> Exception | None:
         if past.misfit is not None:
             done.drops = [*done.drops, past.misfit]
         return None
+    arranged = None
     if past is not None or attempt.arranged is not None:
-        _arrange(run, attempt, done)
+        arranged = _arrange(run, attempt, done)
     done.transitions = (
         *done.transitions,
-        _transition(around, run, attempt, attempt.outcome, done, change, None, None),
+        _transition(around, run, attempt, attempt.outcome, done, change, None, None, arranged),
     )
     if attempt.events:
         done.events = [*done.events, *attempt.events] if done.events else attempt.events
@@ -194,8 +198,8 @@ def _finish(around: Around, attempt: Attempt, done: Done) -> Exception | None:
     return None
 
 
-def _arrange(run: ActiveRun, attempt: Attempt, done: Done) -> None:
-    """Take over what begins and ends with the handler."""
+def _arrange(run: ActiveRun, attempt: Attempt, done: Done) -> str | None:
+    """Take over what begins and ends with the handler; return what the record says of it."""
     wanted, arranged = Outstanding(), attempt.arranged
     if arranged is not None:
         wanted.add(arranged.outstanding)
@@ -208,6 +212,7 @@ def _arrange(run: ActiveRun, attempt: Attempt, done: Done) -> None:
     if done.outstanding is None:
         done.outstanding = Outstanding()
     done.outstanding.add(wanted)
+    return arranged_text(wanted)
 
 
 def _transition(  # noqa: PLR0917 - a row of the hot path; names for its cells cost time
@@ -219,6 +224,7 @@ def _transition(  # noqa: PLR0917 - a row of the hot path; names for its cells c
     change: str | None,
     error: str | None,
     trace: str | None,
+    arranged: str | None,
 ) -> TransitionRow:
     started = attempt.started_at
     return TransitionRow(
@@ -233,6 +239,8 @@ def _transition(  # noqa: PLR0917 - a row of the hot path; names for its cells c
         trace,
         started,
         max(0, around.clock.now() - started),
+        attempt.handler.code,
+        arranged,
     )
 
 
@@ -252,10 +260,10 @@ def _fail(
         seconds = handler.retry.seconds_after(attempt.attempt, error, chance)
     outcome = DEAD if seconds is None else RETRIED
     trace = printable(_trace(error))
-    row = _transition(around, run, attempt, outcome, done, None, text, trace)
-    done.transitions = (*done.transitions, row)
+    row = _transition(around, run, attempt, outcome, done, None, text, trace, None)
     where = f"handler {attempt.recorded_as!r} on {stored.name!r} at {stored.position}"
     if seconds is not None:
+        done.transitions = (*done.transitions, row)
         logger.warning(
             "%s of run %r failed, next try in %.1f s: %s", where, run.correlation_id, seconds, text
         )
@@ -266,7 +274,8 @@ def _fail(
     if attempt.past is not None and attempt.past.row is not None:
         attempt.past.parked = None
         attempt.arranged = None
-        _arrange(run, attempt, done)
+        row = row._replace(arranged=_arrange(run, attempt, done))
+    done.transitions = (*done.transitions, row)
     logger.error("%s of run %r failed: %s", where, run.correlation_id, text)
     logger.debug("%s", trace)
     if stored.name != ERROR:

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 from flowstore.clock import to_datetime
 from flowstore.engine.arrangements import Arrangements
 from flowstore.engine.calls import call_step, return_annotation, step_at_work, takes_idempotency_key
+from flowstore.engine.raised import raised_again, raised_text
 from flowstore.engine.streams import Streaming
+from flowstore.engine.words import brief, printable
 from flowstore.errors import (
     ConfigurationError,
     EventTypeError,
@@ -50,6 +52,7 @@ class AttemptJournal:
         arranged: what it has arranged for later; None for nothing.
         past: what a handler that waits, or did, has behind it; None for all others.
         change: what it has done to the state until it was parked.
+        failed_steps: steps whose function raised.
     """
 
     __slots__ = (
@@ -66,6 +69,7 @@ class AttemptJournal:
         "drops",
         "event",
         "events",
+        "failed_steps",
         "handler",
         "handler_name",
         "has_ended",
@@ -114,6 +118,7 @@ class AttemptJournal:
         self.events: list[NewEvent] | None = None
         self.drops: list[DropRow] | None = None
         self.statements: list[tuple[Any, Any]] | None = None
+        self.failed_steps: list[StepRow] | None = None
         self.change: str | None = None
         self.is_parked = False
         self.is_stale = False
@@ -288,6 +293,8 @@ class AttemptJournal:
         annotation = return_annotation(function)
         if key in run.steps:
             return codec.decode_value(run.steps[key], annotation)
+        if self.past is not None and self.past.is_replayed and key in self.past.failed_steps:
+            raise raised_again(self.past.failed_steps[key])
         if "idempotency_key" not in keywords and takes_idempotency_key(function):
             keywords = {**keywords, "idempotency_key": self._key(name, number)}
         clock = self._around.clock
@@ -295,14 +302,25 @@ class AttemptJournal:
         self._steps_under_way += 1
         try:
             value = await call_step(name, function, arguments, keywords)
+            text = codec.encode_value(value, f"step[{name!r}]", annotation=annotation)
+        except Exception as error:
+            self._note_failure(key, error, started)
+            raise
         finally:
             self._steps_under_way -= 1
-        text = codec.encode_value(value, f"step[{name!r}]", annotation=annotation)
         self._check_open()
         step = StepRow(run.id, *key, text, started, clock.now() - started)
         await self._around.record_step(run, step)
         run.steps[key] = text
         return codec.decode_value(text, annotation)
+
+    def _note_failure(self, key: tuple[int, str, str, int], error: Exception, started: int) -> None:
+        """Keep for the commit that a step failed: the handler may have gone on all the same."""
+        if self.failed_steps is None:
+            self.failed_steps = []
+        duration = self._around.clock.now() - started
+        row = StepRow(self.run.id, *key, None, started, duration, raised_text(error))
+        self.failed_steps.append(row)
 
     def _key(self, name: str, number: int) -> str:
         position = self._stored.position
@@ -337,23 +355,3 @@ class AttemptJournal:
             raise FlowstoreError(
                 f"handler {self.handler_name!r} has ended; its context can no longer be used"
             )
-
-
-def brief(value: Any) -> str:
-    """Name the kind of a value; the value itself may be a secret."""
-    return f"an object of type {type(value).__name__}"
-
-
-def printable(text: str, limit: int = 16_384) -> str:
-    """Return a text that every database takes: no NUL, no lone surrogates, not too long."""
-    if len(text) > limit:
-        text = f"{text[:limit]}… ({len(text):,} characters)"
-    return text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def told(error: BaseException) -> str:
-    """Return what an exception says; some cannot even say that."""
-    try:
-        return str(error) or type(error).__name__
-    except Exception:  # noqa: BLE001 - the user's __str__ is the user's code
-        return f"{type(error).__name__} (its message cannot be shown)"

@@ -71,6 +71,7 @@ class Past:
         is_replayed: there are recorded waits that it has not come to yet.
         now: what ``ctx.now()`` says, in microseconds since 1970.
         collected: what its calls of ``ctx.collect`` gave before it was parked.
+        failed_steps: what its steps raised before it was parked, as JSON.
         parked: what it waits for from now on; None if it does not.
         is_unmoved: it goes on waiting as it did: the event was not the one.
         misfit: tells of an event that was not the one because it does not fit its class.
@@ -101,6 +102,7 @@ class Past:
         self.is_replayed = False
         self.now = began_at
         self.collected: list[list[int] | None] = []
+        self.failed_steps: dict[tuple[int, str, str, int], str] = {}
         self.parked: ParkedRow | None = None
         self.is_unmoved = False
         self.misfit: DropRow | None = None

@@ -13,10 +13,10 @@ import orjson
 from flowstore.codec import Encoded
 from flowstore.engine.alarm import Alarm
 from flowstore.engine.claims import STORE_RETRY_MICROSECONDS
-from flowstore.engine.journal import printable, told
 from flowstore.engine.progress import Progress, no_progress
 from flowstore.engine.takeover import TakeOver
 from flowstore.engine.turns import Turns, Work
+from flowstore.engine.words import printable, told
 from flowstore.errors import (
     FlowstoreError,
     RemoteTaskError,

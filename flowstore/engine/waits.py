@@ -44,7 +44,11 @@ class WaitingJournal(AttemptJournal):
         past = self.past = Past(around, run, origin, self.handler_name, began)
         past.resume(row, work.events, stored)
         for step in work.steps:
-            run.steps[step.position, step.handler, step.name, step.number] = step.result
+            key = (step.position, step.handler, step.name, step.number)
+            if step.error is None:
+                run.steps[key] = step.result
+            else:
+                past.failed_steps[key] = step.error
         if row.kind == WAIT:
             past.former = run.state.former(work.states)
 

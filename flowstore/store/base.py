@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+from flowstore.store.archive import Archive
 from flowstore.store.behind import Behind
+from flowstore.store.keys import DEADLINE_KEY, OURS, is_deadline, timeout_key, wait_key
 from flowstore.store.operations import (
     AddChunks,
     Append,
@@ -21,6 +23,7 @@ from flowstore.store.operations import (
     Operation,
     Outstanding,
     Release,
+    Restore,
     RetryTask,
     Survey,
     TakeTasks,
@@ -41,7 +44,6 @@ from flowstore.store.records import (
     CLOSED,
     CONFLICT,
     DEAD,
-    DEADLINE_KEY,
     DROPPED,
     DUPLICATE,
     ENDED,
@@ -50,7 +52,6 @@ from flowstore.store.records import (
     HANDLED,
     INTERNAL,
     LEASE_LOST,
-    OURS,
     PARKED,
     PENDING,
     POSTPONED,
@@ -76,9 +77,6 @@ from flowstore.store.records import (
     TimerRow,
     TransitionRecord,
     TransitionRow,
-    is_deadline,
-    timeout_key,
-    wait_key,
 )
 from flowstore.store.streams import STREAM_ENDED, STREAM_FAILED, STREAM_OPEN, StreamRecord
 
@@ -113,6 +111,7 @@ __all__ = [
     "AddChunks",
     "Append",
     "Appended",
+    "Archive",
     "BeginCron",
     "BeginStream",
     "Behind",
@@ -141,6 +140,7 @@ __all__ = [
     "ParkedWork",
     "Reader",
     "Release",
+    "Restore",
     "RetryTask",
     "RunRecord",
     "RunRow",
@@ -251,6 +251,10 @@ class Reader(Protocol):
         self, correlation_id: str, stream_id: str, *, offset: int = 0, limit: int = 0
     ) -> StreamRecord | None:
         """Return a stream with its chunks from ``offset`` on, in at most ``limit`` pages."""
+        ...
+
+    async def read_archives(self, correlation_ids: Sequence[str]) -> list[Archive]:
+        """Return all there is of these runs, in this order, from one moment."""
         ...
 
     async def list_streams(

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-LATEST = "0003"
+LATEST = "0004"
 """The newest revision in `migrations/versions`."""
 
 # Alembic's own table under another name, so that a user's alembic can share the database.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
+    from flowstore.store.archive import Archive
     from flowstore.store.records import (
         ChunkRow,
         CollectedRow,
@@ -334,6 +335,16 @@ class AddChunks:
     error: str | None = None
 
 
+@dataclass(slots=True)
+class Restore:
+    """Put whole runs into the store, under ids of its own; hashes are taken as they are.
+
+    No run with one of their correlation_ids may be there: then nothing is written.
+    """
+
+    archives: Sequence[Archive]
+
+
 Operation = (
     Append
     | Commit
@@ -351,4 +362,5 @@ Operation = (
     | LoadParked
     | BeginStream
     | AddChunks
+    | Restore
 )

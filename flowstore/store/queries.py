@@ -7,21 +7,18 @@ holds nothing back between calls and never waits for the writer (G12).
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlalchemy import and_, case, exists, func, literal, select
+from sqlalchemy import case, literal, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from flowstore.errors import RunNotFoundError
-from flowstore.events import QUIET
 from flowstore.store import schema
+from flowstore.store.archive_queries import read_archives
 from flowstore.store.base import (
-    CONFLICT,
     DEAD,
-    DUPLICATE,
-    LEASE_LOST,
     WORKING,
     DeadLetterRecord,
     DropRecord,
@@ -31,8 +28,10 @@ from flowstore.store.base import (
     StreamRecord,
     TransitionRecord,
 )
+from flowstore.store.counting import RunCounts, count_run
 from flowstore.store.failures import translate
 from flowstore.store.outstanding_queries import list_outstanding
+from flowstore.store.selecting import between, key_of, same_place, unhandled
 from flowstore.store.states import read_states
 from flowstore.store.stream_queries import list_streams, read_stream
 
@@ -40,8 +39,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
     from contextlib import AbstractAsyncContextManager
 
-    from sqlalchemy import ColumnElement, RowMapping, ScalarSelect, Select
+    from sqlalchemy import ColumnElement, RowMapping, Select
     from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from flowstore.store.base import Archive
 
 _Result = TypeVar("_Result")
 
@@ -54,30 +55,6 @@ _OF_RUN = tuple(
 )
 _OF_EVENT = tuple(schema.event.c[name] for name in StoredEvent._fields)
 _OF_TRANSITION = tuple(schema.transition.c[each.name] for each in fields(TransitionRecord))
-
-# These refuse a second event with the id, or a commit: the event in the log stands.
-_NOT_OF_THE_EVENT = (DUPLICATE, CONFLICT, LEASE_LOST)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunCounts:
-    """How much the store has of a run.
-
-    Attributes:
-        events: how many events by name.
-        transitions: how many attempts of handlers by outcome.
-        drops: how many drops by reason.
-        steps: how many finished steps.
-        streams: how many streams by where they stand: open, ended, failed.
-        unhandled: how many events were passed over because nothing was registered for them.
-    """
-
-    events: dict[str, int]
-    transitions: dict[str, int]
-    drops: dict[str, int]
-    steps: int
-    streams: dict[str, int]
-    unhandled: int
 
 
 class Queries:
@@ -132,7 +109,7 @@ class Queries:
             if await self.get_run(before) is None:
                 message = f"{self._where}: no run {before!r} to list the runs before it"
                 raise RunNotFoundError(message)
-            statement = statement.where(run.c.id < _key(before))
+            statement = statement.where(run.c.id < key_of(before))
         return [RunRecord(**row) for row in await self._read_records(statement)]
 
     async def read_events(
@@ -148,7 +125,7 @@ class Queries:
         position = schema.event.c.position
         statement = (
             select(*_OF_EVENT)
-            .where(schema.event.c.run_id == _key(correlation_id), _between(position, after, until))
+            .where(schema.event.c.run_id == key_of(correlation_id), between(position, after, until))
             .order_by(position.desc() if descending else position)
             .limit(limit)
         )
@@ -166,7 +143,9 @@ class Queries:
         columns = schema.transition.c
         statement = (
             select(*_OF_TRANSITION)
-            .where(columns.run_id == _key(correlation_id), _between(columns.position, after, until))
+            .where(
+                columns.run_id == key_of(correlation_id), between(columns.position, after, until)
+            )
             .order_by(columns.position, columns.number)
             .limit(limit)
         )
@@ -204,7 +183,7 @@ class Queries:
             .limit(limit)
         )
         if correlation_id is not None:
-            statement = statement.where(drop.c.run_id == _key(correlation_id))
+            statement = statement.where(drop.c.run_id == key_of(correlation_id))
         if reason is not None:
             statement = statement.where(drop.c.reason == reason)
         return [DropRecord(**row) for row in await self._read_records(statement)]
@@ -228,14 +207,14 @@ class Queries:
             )
             .select_from(transition)
             .join(run, transition.c.run_id == run.c.id)
-            .join(its_event, _same_place(its_event.c, transition.c))
+            .join(its_event, same_place(its_event.c, transition.c))
             # A literal, so that SQLite sees that the index of dead letters has them all.
             .where(transition.c.outcome == literal(DEAD, literal_execute=True))
             .order_by(transition.c.started_at.desc(), run.c.id.desc(), transition.c.number.desc())
             .limit(limit)
         )
         if correlation_id is not None:
-            statement = statement.where(transition.c.run_id == _key(correlation_id))
+            statement = statement.where(transition.c.run_id == key_of(correlation_id))
         return [DeadLetterRecord(**row) for row in await self._read_records(statement)]
 
     async def list_unhandled(
@@ -247,7 +226,7 @@ class Queries:
         events need no handler and are not listed, nor are events that were dropped.
         """
         statement = (
-            _unhandled(correlation_id, schema.run.c.correlation_id, *_OF_EVENT)
+            unhandled(correlation_id, schema.run.c.correlation_id, *_OF_EVENT)
             .order_by(schema.event.c.seq.desc())
             .limit(limit)
         )
@@ -272,6 +251,10 @@ class Queries:
             partial(read_stream, correlation_id, stream_id, part, _shown_status)
         )
 
+    async def read_archives(self, correlation_ids: Sequence[str]) -> list[Archive]:
+        """Return all there is of these runs, in this order, from one moment."""
+        return await self._read(partial(read_archives, correlation_ids))
+
     async def list_streams(
         self, correlation_id: str, stream_ids: Sequence[str] | None = None
     ) -> list[StreamRecord]:
@@ -280,7 +263,7 @@ class Queries:
 
     async def count(self, correlation_id: str) -> RunCounts:
         """Return how much the store has of a run; zeros if there is no such run."""
-        return await self._read(partial(_count, correlation_id))
+        return await self._read(partial(count_run, correlation_id))
 
     async def _read_records(self, statement: Select[*tuple[Any, ...]]) -> Sequence[RowMapping]:
         async def read(connection: AsyncConnection) -> Sequence[RowMapping]:
@@ -318,10 +301,10 @@ async def _read_state(
     correlation_id: str, at: int | None, connection: AsyncConnection
 ) -> tuple[str | None, list[str]]:
     snapshot, transition = schema.snapshot.c, schema.transition.c
-    key = await connection.scalar(select(_key(correlation_id)))
+    key = await connection.scalar(select(key_of(correlation_id)))
     start = await connection.execute(
         select(snapshot.position, snapshot.state)
-        .where(snapshot.run_id == key, _between(snapshot.position, -1, at))
+        .where(snapshot.run_id == key, between(snapshot.position, -1, at))
         .order_by(snapshot.position.desc())
         .limit(1)
     )
@@ -330,70 +313,9 @@ async def _read_state(
         select(transition.change)
         .where(
             transition.run_id == key,
-            _between(transition.position, position, at),
+            between(transition.position, position, at),
             transition.change.is_not(None),
         )
         .order_by(transition.position, transition.number)
     )
     return state, [change for change in changes if change is not None]
-
-
-async def _count(correlation_id: str, connection: AsyncConnection) -> RunCounts:
-    event, transition, drop = schema.event.c, schema.transition.c, schema.drop.c
-    stream = schema.stream.c
-    key = await connection.scalar(select(_key(correlation_id)))
-    steps = select(func.count()).where(schema.step.c.run_id == key)
-    unhandled = _unhandled(correlation_id, func.count())
-    return RunCounts(
-        events=await _tally(connection, event.name, event.run_id == key),
-        transitions=await _tally(connection, transition.outcome, transition.run_id == key),
-        drops=await _tally(connection, drop.reason, drop.run_id == key),
-        steps=await connection.scalar(steps) or 0,
-        streams=await _tally(connection, stream.status, stream.run_id == key),
-        unhandled=await connection.scalar(unhandled) or 0,
-    )
-
-
-async def _tally(
-    connection: AsyncConnection, column: ColumnElement[str], where: ColumnElement[bool]
-) -> dict[str, int]:
-    grouped = select(column, func.count()).where(where).group_by(column).order_by(column)
-    return {name: number for name, number in await connection.execute(grouped)}  # noqa: C416 - rows, not pairs, to the type checkers
-
-
-def _key(correlation_id: str) -> ScalarSelect[int]:
-    run = schema.run.c
-    return select(run.id).where(run.correlation_id == correlation_id).scalar_subquery()
-
-
-def _between(position: ColumnElement[int], after: int, until: int | None) -> ColumnElement[bool]:
-    later = position > after
-    return later if until is None else and_(later, position <= until)
-
-
-def _same_place(one: Any, other: Any) -> ColumnElement[bool]:
-    return and_(one.run_id == other.run_id, one.position == other.position)
-
-
-def _unhandled(correlation_id: str | None, *columns: Any) -> Select[*tuple[Any, ...]]:
-    run, its_event = schema.run, schema.event
-    transition, drop = schema.transition, schema.drop
-    dropped = and_(
-        drop.c.run_id == its_event.c.run_id,
-        drop.c.event_id == its_event.c.id,
-        drop.c.reason.not_in(_NOT_OF_THE_EVENT),
-    )
-    statement = (
-        select(*columns)
-        .select_from(its_event)
-        .join(run, its_event.c.run_id == run.c.id)
-        .where(
-            its_event.c.position <= run.c.cursor,
-            its_event.c.name.not_in(QUIET),
-            ~exists().where(_same_place(transition.c, its_event.c)),
-            ~exists().where(dropped),
-        )
-    )
-    if correlation_id is not None:
-        statement = statement.where(its_event.c.run_id == _key(correlation_id))
-    return statement

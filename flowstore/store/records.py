@@ -6,11 +6,8 @@ of them is handed to the driver as it is.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
-
-from flowstore.events import DEADLINE
 
 WORKING = "working"
 """The stored status of a run with nothing to handle and tasks under way; shown as running."""
@@ -42,29 +39,6 @@ INTERNAL = "internal"
 EXTERNAL = "external"
 PENDING = "pending"
 ENDED = "ended"
-
-OURS = "flowstore/"
-"""Keys of timers that begin with this are the engine's own."""
-
-DEADLINE_KEY = f"{OURS}deadline"
-"""Key of the timer that is the run's deadline."""
-
-_DEADLINE_ID = re.compile(r"\d+/.+/d\d+", re.DOTALL)
-
-
-def is_deadline(name: str, event_id: str) -> bool:
-    """Tell whether an event is that of a deadline; no sender can choose an id of its shape."""
-    return name == DEADLINE and _DEADLINE_ID.fullmatch(event_id) is not None
-
-
-def timeout_key(task_id: str) -> str:
-    """Return the key of the timer that ends an external task."""
-    return f"{OURS}task/{task_id}"
-
-
-def wait_key(position: int, handler: str) -> str:
-    """Return the key of the timer that ends the wait of a parked handler."""
-    return f"{OURS}wait/{position}/{handler}"
 
 
 # --- rows ----------------------------------------------------------------------------
@@ -106,7 +80,8 @@ class StoredEvent(NamedTuple):
 class TransitionRow(NamedTuple):
     """One attempt of one handler at one event.
 
-    ``number`` counts the run's transitions; ``duration`` is in microseconds.
+    ``number`` counts the run's transitions; ``duration`` is in microseconds; ``code`` says which
+    code it was, ``arranged`` what it began and ended beside events and state, as JSON.
     """
 
     run_id: int
@@ -120,6 +95,8 @@ class TransitionRow(NamedTuple):
     traceback: str | None
     started_at: int
     duration: int
+    code: str | None = None
+    arranged: str | None = None
 
 
 class SnapshotRow(NamedTuple):
@@ -131,7 +108,10 @@ class SnapshotRow(NamedTuple):
 
 
 class StepRow(NamedTuple):
-    """The recorded result of a finished step."""
+    """The recorded result of a finished step; of one that failed, what its function raised.
+
+    ``error`` is a JSON text with ``type`` and ``message``.
+    """
 
     run_id: int
     position: int
@@ -141,6 +121,7 @@ class StepRow(NamedTuple):
     result: str | None
     started_at: int
     duration: int
+    error: str | None = None
 
 
 class DropRow(NamedTuple):
@@ -297,6 +278,7 @@ class RunRow:
     updated_at: int
     waits: int = 0
     tasks: int = 0
+    chain: bytes | None = None
 
     def values(self) -> tuple[Any, ...]:
         """Return the cells in the order of the table's columns."""
@@ -318,6 +300,7 @@ class RunRow:
             self.updated_at,
             self.waits,
             self.tasks,
+            self.chain,
         )
 
     def copy(self) -> RunRow:
@@ -350,7 +333,7 @@ class RunRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransitionRecord:
-    """A transition, as readers see it; ``change`` is a JSON text, ``duration`` microseconds."""
+    """A transition, as readers see it: see `TransitionRow`."""
 
     position: int
     number: int
@@ -362,6 +345,8 @@ class TransitionRecord:
     traceback: str | None
     started_at: int
     duration: int
+    code: str | None = None
+    arranged: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     PrimaryKeyConstraint,
     Table,
@@ -58,6 +59,8 @@ run = Table(
     # handlers and collected events; and tasks under way.
     Column("waits", BigInteger, nullable=False, server_default=text("0")),
     Column("tasks", BigInteger, nullable=False, server_default=text("0")),
+    # The hash of the newest event: see flowstore.store.chain.
+    Column("chain", LargeBinary),
     # What a worker looks for: only runs with something to handle are in this index.
     Index(
         "ix_run_pending",
@@ -82,6 +85,8 @@ event = Table(
     Column("causation_id", Text),
     Column("created_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger),
+    # Chained over the run: see flowstore.store.chain.
+    Column("hash", LargeBinary),
     UniqueConstraint("run_id", "position"),
     UniqueConstraint("run_id", "id"),
 )
@@ -100,6 +105,10 @@ transition = Table(
     Column("traceback", Text),
     Column("started_at", BigInteger, nullable=False),
     Column("duration", BigInteger, nullable=False),
+    # Which code it was: see flowstore.fingerprint.
+    Column("code", Text),
+    # What it began and ended beside events and state: see flowstore.store.arranged.
+    Column("arranged", Text),
     PrimaryKeyConstraint("run_id", "position", "number"),
     Index(
         "ix_transition_dead",
@@ -130,6 +139,8 @@ step = Table(
     Column("result", Text),
     Column("started_at", BigInteger, nullable=False),
     Column("duration", BigInteger, nullable=False),
+    # What its function raised, if it failed; then there is no result.
+    Column("error", Text),
     PrimaryKeyConstraint("run_id", "position", "handler", "name", "number"),
     sqlite_with_rowid=False,
 )
@@ -258,6 +269,20 @@ cron = Table(
     Column("name", Text, nullable=False),
     Column("last_at", BigInteger, nullable=False),
     PrimaryKeyConstraint("workflow", "name"),
+    sqlite_with_rowid=False,
+)
+
+# Runs that were removed, by correlation_id, and the ids of their events that came from outside.
+pruned = Table(
+    "pruned",
+    metadata,
+    Column("correlation_id", Text, nullable=False),
+    # The empty text stands for the run itself; its position is the last one that it had.
+    Column("event_id", Text, nullable=False),
+    Column("position", BigInteger, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("pruned_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("correlation_id", "event_id"),
     sqlite_with_rowid=False,
 )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import sqlite3
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from flowstore.errors import (
     FlowstoreError,
@@ -17,12 +17,13 @@ from flowstore.errors import (
     StoreError,
     StoreUnavailableError,
 )
-from flowstore.store import base, statements
+from flowstore.store import base, chain, statements
 from flowstore.store.claims import Claims
 from flowstore.store.execute import RolledBackError, UserStatements
 from flowstore.store.failures import translate
 from flowstore.store.leases import LEASE_SECONDS, Leases
 from flowstore.store.ledger import Ledger
+from flowstore.store.restore import restore
 from flowstore.store.rows import Rows
 from flowstore.store.url import MEMORY
 from flowstore.store.waiting_rows import WaitingRows
@@ -209,24 +210,26 @@ class Session:
             base.LoadParked: lambda load: rows.load_parked(load.row),
             base.BeginStream: waiting.begin_stream,
             base.AddChunks: waiting.add_chunks,
+            base.Restore: lambda archives: restore(self._connection, rows, archives),
         }
 
     def _flush(self) -> None:
         ledger, sql, run_many = self._ledger, self._sql, self._connection.executemany
+        events = self._chained(ledger.events)
         if ledger.new_runs:
             run_many(sql.insert_run, [run.values() for run in ledger.new_runs])
             for run in ledger.new_runs:
                 ledger.moved.pop(run.id, None)
                 ledger.changed.pop(run.id, None)
         moved = [
-            (run.head, run.cursor, run.state_version, run.updated_at, run.id)
+            (run.head, run.cursor, run.state_version, run.updated_at, run.chain, run.id)
             for run in ledger.moved.values()
             if run.id not in ledger.changed
         ]
         for text, values in (
             (sql.change_run, [_changed_values(run) for run in ledger.changed.values()]),
             (sql.move_run, moved),
-            (sql.insert_event, ledger.events),
+            (sql.insert_event, events),
             (sql.insert_transition, ledger.transitions),
             (sql.insert_snapshot, ledger.snapshots),
             (sql.insert_step, ledger.steps),
@@ -235,6 +238,17 @@ class Session:
             if values:
                 run_many(text, values)
         ledger.clear()
+
+    def _chained(self, events: list[base.StoredEvent]) -> list[tuple[Any, ...]]:
+        """Return the rows of new events with their hashes, and note these in their runs."""
+        rows: list[tuple[Any, ...]] = []
+        for event in events:
+            # In memory: whoever evicts a run writes what waits first.
+            run = cast("base.RunRow", self._rows.run_by_id(event.run_id))
+            before = run.chain or chain.begin(run.correlation_id)
+            run.chain = after = chain.link(before, event[1:])
+            rows.append((*event, after))
+        return rows
 
     # --- the user's own statements ---------------------------------------------------
 
@@ -354,5 +368,6 @@ def _changed_values(run: RunRow) -> tuple[Any, ...]:
         run.updated_at,
         run.waits,
         run.tasks,
+        run.chain,
         run.id,
     )

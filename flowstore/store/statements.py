@@ -36,9 +36,11 @@ def compile_text(statement: ClauseElement, parameters: tuple[str, ...]) -> str:
     return str(compiled)
 
 
-def insert_text(table: Table, columns: tuple[str, ...]) -> str:
+def insert_text(table: Table, columns: tuple[str, ...], prefix: str | None = None) -> str:
     """Return the SQL that inserts a record whose fields are these columns."""
     statement = insert(table).values({name: bindparam(name) for name in columns})
+    if prefix is not None:
+        statement = statement.prefix_with(prefix)
     order = tuple(column.name for column in table.columns if column.name in columns)
     if order != columns:
         message = f"the record of {table.name} has its columns in another order"
@@ -200,17 +202,18 @@ def _selects_of_work() -> dict[str, Any]:
 
 def build() -> Statements:
     """Compile every statement; done once a store."""
-    hot = ("head", "cursor", "state_version", "updated_at")
+    hot = ("head", "cursor", "state_version", "updated_at", "chain")
     rest = ("status", "head", "cursor", "state_version", "epoch", "owner", "ready_at")
     texts = {name: compile_text(*pair) for name, pair in _selects().items()}
     return Statements(
         insert_run=insert_text(schema.run, RUN_COLUMNS),
         move_run=_update_run(*hot),
-        change_run=_update_run(*rest, "result", "reason", "updated_at", "waits", "tasks"),
-        insert_event=insert_text(schema.event, StoredEvent._fields),
+        change_run=_update_run(*rest, "result", "reason", "updated_at", "waits", "tasks", "chain"),
+        insert_event=insert_text(schema.event, (*StoredEvent._fields, "hash")),
         insert_transition=insert_text(schema.transition, TransitionRow._fields),
         insert_snapshot=insert_text(schema.snapshot, SnapshotRow._fields),
-        insert_step=insert_text(schema.step, StepRow._fields),
+        # One that failed makes room for the attempt that does not.
+        insert_step=insert_text(schema.step, StepRow._fields, "OR REPLACE"),
         insert_drop=insert_text(schema.drop, DropRow._fields),
         **texts,
     )
