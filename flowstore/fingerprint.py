@@ -31,8 +31,8 @@ def fingerprint(function: Callable[..., Any]) -> str | None:
 
 def _told(constant: object) -> str:
     if isinstance(constant, CodeType):
-        parts = ", ".join(map(_told, constant.co_consts))
-        return f"{constant.co_code.hex()} {constant.co_names} {constant.co_varnames} ({parts})"
+        names = (*constant.co_names, *constant.co_varnames)
+        return f"{constant.co_code.hex()} {names} {_told(constant.co_consts)}"
     if isinstance(constant, frozenset):
         # Their order is another one in each process.
         parts = sorted(map(_told, cast("frozenset[object]", constant)))

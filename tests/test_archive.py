@@ -36,7 +36,7 @@ def made(path: Path) -> WorkflowManager:
     workflow = WorkflowManager(path)
 
     @workflow.on("begin", retry=Retry(attempts=2, delay=0))
-    async def begin(event: WorkflowEvent, ctx: Context):
+    async def begin(_event: WorkflowEvent, ctx: Context):
         ctx.state["begun"] = ctx.state.get("begun", 0) + 1
         try:
             await ctx.step("flaky", flaky)
@@ -103,10 +103,9 @@ async def test_what_is_restored_is_the_same_and_goes_on(tmp_path: Path):
         assert getattr(again, part) == mine, part
     assert again.hashes == archive.hashes
     assert replace(again.run, id=1) == archive.run
+    renamed = replace(archive, run=replace(archive.run, correlation_id="x"))
     with pytest.raises(RunExistsError, match="'r' is in the store already"):
-        await store.perform(
-            Restore([replace(archive, run=replace(archive.run, correlation_id="x")), archive])
-        )
+        await store.perform(Restore([renamed, archive]))
     assert await store.reader.get_run("x") is None
     await workflow.resume("r")
     record = await workflow.run("r").info()

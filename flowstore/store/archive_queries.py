@@ -79,7 +79,7 @@ async def _read(names: Sequence[str], connection: AsyncConnection) -> list[Archi
         archives[stored.run_id].hashes.append(digest)
     for part, (table, kind, order) in PARTS.items():
         statement = (
-            select(*(table.c[name] for name in kind._fields))
+            _select(*(table.c[name] for name in kind._fields))
             .where(table.c.run_id.in_(archives))
             .order_by(table.c.run_id, *(table.c[name] for name in order))
         )
