@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import pty
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -33,6 +36,25 @@ def start(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
         timeout=60,
         **options,
     )
+
+
+def show(*arguments: str, columns: int = 200, **environment: str) -> str:
+    """Run the program in a terminal; return all that it has shown there."""
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "flowstore.cli", *arguments],
+        stdout=theirs,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": str(columns), **environment},
+    ) as program:
+        os.close(theirs)
+        shown = b""
+        # Linux reports the end of a terminal as an error.
+        with contextlib.suppress(OSError):
+            while part := os.read(ours, 65536):
+                shown += part
+        os.close(ours)
+    assert program.returncode == 0
+    return shown.decode().replace("\r\n", "\n")
 
 
 class Called:

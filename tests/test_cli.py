@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import pty
 import re
 import sqlite3
 import subprocess
@@ -13,7 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from command_line import Called, settle, start
+from command_line import Called, settle, show, start
 from sample import add_event, add_run, fill, writing
 
 
@@ -110,22 +109,30 @@ def test_text_in_a_pipe_is_aligned_and_plain(path: Path):
 def test_a_terminal_gets_a_table(path: Path):
     with writing(path) as connection:
         add_run(connection, 9, "[bold]no markup[/bold]")
-    ours, theirs = pty.openpty()
-    program = subprocess.Popen(
-        [sys.executable, "-m", "flowstore.cli", "runs"],
-        stdout=theirs,
-        env={**os.environ, "TERM": "xterm", "COLUMNS": "200"},
-    )
-    os.close(theirs)
-    shown = b""
-    # Linux reports the end of a terminal as an error.
-    with contextlib.suppress(OSError):
-        while part := os.read(ours, 65536):
-            shown += part
-    os.close(ours)
-    assert program.wait() == 0
-    assert "[bold]no markup[/bold]" in shown.decode()
-    assert "─" in shown.decode()
+    shown = show("runs")
+    assert "[bold]no markup[/bold]" in shown
+    assert "─" in shown
+    assert "\x1b[" in shown
+
+
+@pytest.mark.usefixtures("path")
+def test_a_terminal_without_colours_or_with_few_columns():
+    assert re.search(r"\x1b\[[\d;]*3\dm", show("runs"))
+    assert not re.search(r"\x1b\[[\d;]*3\dm", show("runs", NO_COLOR="1"))
+    assert "\x1b" not in show("runs", TERM="dumb")
+    lines = re.sub(r"\x1b\[[\d;]*m", "", show("runs", columns=40)).splitlines()
+    assert max(map(len, lines)) <= 40
+
+
+def test_data_cannot_steer_a_terminal(path: Path):
+    name = "\x1b[2Jfor\x9bged\x07\u202e[red]"
+    with writing(path) as connection:
+        add_run(connection, 9, name, status="failed", reason=name)
+    own = re.compile(r"\x1b\[[\d;]*m")
+    for words in (("runs",), ("show", name), ("runs", "--json"), ("show", name, "--json")):
+        shown = own.sub("", show(*words))
+        assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", shown)
+        assert "[red]" in shown
 
 
 def test_output_that_is_not_utf_8(path: Path):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import unicodedata
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from flowstore.cli import terminal
 from flowstore.clock import to_datetime
 from flowstore.errors import StoreCorruptError
 from flowstore.store.base import StoredEvent
@@ -15,11 +17,16 @@ from flowstore.store.base import StoredEvent
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from flowstore.cli.terminal import Piece
+
 # Columns that hold JSON texts or microseconds since 1970, as the data model has them.
 _JSON_FIELDS = frozenset({"data", "metadata", "change", "result", "lineage"})
 _TIME_FIELDS = frozenset(
     {"created_at", "updated_at", "started_at", "ready_at", "expires_at", "since", "due_at"}
 )
+
+# What JSON lets pass, and a terminal may obey: C1 controls, and what turns the direction of text.
+_STEERING = re.compile("[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 _WIDE = frozenset("WF")
 _LONGEST_CELL = 80
@@ -57,8 +64,17 @@ def _field(name: str, value: Any) -> Any:
 
 def json_text(value: Any, *, indent: int | None = None) -> str:
     """Return JSON that any encoding of standard output can carry."""
-    unicode = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
-    return json.dumps(value, ensure_ascii=not unicode, indent=indent)
+    text = json.dumps(value, ensure_ascii=not can_unicode(), indent=indent)
+    return _STEERING.sub(_escape, text)
+
+
+def can_unicode() -> bool:
+    """Tell whether standard output can carry any character."""
+    return (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+
+
+def _escape(found: re.Match[str]) -> str:
+    return f"\\u{ord(found[0]):04x}"
 
 
 def print_json(value: Any) -> None:
@@ -88,9 +104,9 @@ def printable(text: str) -> str:
 
 def print_table(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
     """Print rows under their columns' names: aligned text, and a table on a terminal."""
-    cells = [[_cell(row[column]) for column in columns] for row in rows]
-    if sys.stdout.isatty():
-        _print_rich(columns, cells)
+    cells = [[brief(row[column]) for column in columns] for row in rows]
+    if terminal.is_terminal():
+        terminal.print_table(columns, cells)
         return
     widths = [max(map(_width, column)) for column in zip(columns, *cells, strict=True)]
     for line in (columns, *cells):
@@ -104,10 +120,26 @@ def print_fields(fields: Mapping[str, Any]) -> None:
     """Print names and values, one to a line."""
     width = max(map(len, fields))
     for name, value in fields.items():
-        write(f"{name.ljust(width)}  {_text(value)}\n")
+        text = _text(value)
+        lead = f"{name.ljust(width)}  "
+        print_line([(lead, terminal.QUIET), (text, terminal.style_in(name, text))])
 
 
-def _cell(value: Any) -> str:
+def print_line(pieces: Sequence[Piece], *, is_cut: bool = False) -> None:
+    """Print one line, made of texts that are `printable`, each with a style for terminals.
+
+    Args:
+        pieces: texts and styles; see `terminal`.
+        is_cut: in a terminal, end the line at its edge instead of folding it.
+    """
+    if terminal.is_terminal():
+        terminal.print_line(pieces, is_cut=is_cut)
+    else:
+        write("".join(text for text, _ in pieces).rstrip() + "\n")
+
+
+def brief(value: Any) -> str:
+    """Return a value as one short printable line: a text as it is, None as ``-``, else JSON."""
     text = _text(value)
     return text if len(text) <= _LONGEST_CELL else text[: _LONGEST_CELL - 1] + "…"
 
@@ -126,22 +158,6 @@ def _width(text: str) -> int:
         2 if unicodedata.east_asian_width(letter) in _WIDE else not unicodedata.combining(letter)
         for letter in text
     )
-
-
-def _print_rich(columns: Sequence[str], cells: Iterable[Sequence[str]]) -> None:
-    # A pipe does not pay for importing it.
-    from rich.box import SIMPLE_HEAD  # noqa: PLC0415 - see above
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
-
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in cells:
-        # As text: brackets in data are no markup.
-        table.add_row(*map(Text, row))
-    Console().print(table)
 
 
 def print_list(

@@ -1,0 +1,117 @@
+"""What a terminal gets and a pipe does not: colours, and tables that fit its width.
+
+rich is imported here alone, and only when something is printed to a terminal. Everything that is
+printed is handed over as text, so that brackets in data are no markup; it has been through
+`output.printable`, so that it cannot steer the terminal either. rich leaves colours out where
+``NO_COLOR`` is set or the terminal has none.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from rich.console import Console
+
+    Piece = tuple[str, str]
+
+PLAIN = ""
+QUIET = "dim"
+STRONG = "bold"
+GOOD = "green"
+BAD = "red"
+HELD = "yellow"
+WAITING = "blue"
+BUSY = "cyan"
+
+_STYLES = {
+    "completed": GOOD,
+    "handled": GOOD,
+    "accepted": GOOD,
+    "ok": GOOD,
+    "identical": GOOD,
+    "running": BUSY,
+    "pending": BUSY,
+    "waiting": WAITING,
+    "parked": WAITING,
+    "postponed": WAITING,
+    "early": WAITING,
+    "retried": HELD,
+    "dropped": HELD,
+    "duplicate": HELD,
+    "stale": HELD,
+    "expired": HELD,
+    "unhandled": HELD,
+    "cancelled": HELD,
+    "warning": HELD,
+    "failed": BAD,
+    "dead": BAD,
+    "conflict": BAD,
+    "lease_lost": BAD,
+    "diverged": BAD,
+    "error": BAD,
+}
+_COLUMNS = {
+    "correlation_id": STRONG,
+    "name": STRONG,
+    "error": BAD,
+    "created_at": QUIET,
+    "updated_at": QUIET,
+    "started_at": QUIET,
+}
+_TOLD = frozenset({"status", "outcome", "reason", "verdict", "result"})
+
+
+def is_terminal() -> bool:
+    """Tell whether a person sees standard output."""
+    return sys.stdout.isatty()
+
+
+def style_of(word: str) -> str:
+    """Return the style of a status, an outcome or a verdict; of several, that of the first."""
+    return _STYLES.get(word.partition(" ")[0], PLAIN)
+
+
+def style_in(column: str, text: str) -> str:
+    """Return the style of a cell."""
+    return style_of(text) if column in _TOLD else _COLUMNS.get(column, PLAIN)
+
+
+def print_table(columns: Sequence[str], cells: Iterable[Sequence[str]]) -> None:
+    """Print a table that is as wide as the terminal at most."""
+    from rich.box import SIMPLE_HEAD  # noqa: PLC0415 - a pipe does not pay for it
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in cells:
+        styled = zip(columns, row, strict=True)
+        table.add_row(*(Text(cell, style=style_in(column, cell)) for column, cell in styled))
+    _console().print(table)
+
+
+def print_line(pieces: Iterable[Piece], *, is_cut: bool = False) -> None:
+    """Print one line of styled pieces.
+
+    Args:
+        pieces: texts, each with its style.
+        is_cut: end it at the terminal's edge with an ellipsis, instead of folding it.
+    """
+    from rich.text import Text  # noqa: PLC0415 - a pipe does not pay for it
+
+    line = Text.assemble(*pieces)
+    if is_cut:
+        _console().print(line, no_wrap=True, overflow="ellipsis")
+    else:
+        _console().print(line, soft_wrap=True)
+
+
+def _console() -> Console:
+    from rich.console import Console  # noqa: PLC0415 - a pipe does not pay for it
+
+    return Console(highlight=False, markup=False, emoji=False)
