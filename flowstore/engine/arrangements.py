@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from flowstore import token
 from flowstore.engine.deadline import deadline_timer
 from flowstore.engine.due import due_at
 from flowstore.engine.joining import join, wanted
@@ -22,6 +21,7 @@ from flowstore.store.base import (
     TimerRow,
     timeout_key,
 )
+from flowstore.token import Claimed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -141,7 +141,7 @@ class Arrangements:
         """Submit a task; return its id."""
         found = self._around.tasks.owner_of(task)
         text = found.encode_arguments(arguments, keywords)
-        return self._submit(found.name, INTERNAL, text, self._around.store.worker_id)
+        return self._submit(found.name, INTERNAL, text, self._around.worker_id)
 
     def submit_external(self, name: str, timeout: float | timedelta | None) -> str:
         """Submit a task that an outside system ends; return its token."""
@@ -167,9 +167,7 @@ class Arrangements:
                 task_id,
             )
             self.outstanding.add(Outstanding(timers=[timer]))
-        return token.make(
-            around.store.secret, token.Claimed(self._run.correlation_id, task_id, name)
-        )
+        return around.token(Claimed(self._run.correlation_id, task_id, name))
 
     def _submit(self, name: str, kind: str, arguments: str | None, owner: str | None) -> str:
         self._submitted += 1

@@ -8,7 +8,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from flowstore.context import Context
-from flowstore.engine.calls import in_thread
 from flowstore.engine.waits import WaitingJournal
 from flowstore.engine.words import brief
 from flowstore.errors import EventTypeError, HandlerReturnError, HandlerTimeoutError
@@ -53,10 +52,12 @@ class Attempt(WaitingJournal):
         elif handler.second == "state":
             arguments = (subject, self.run.state.value)
         returned: Any
+        self._around.enter(self)
         if handler.runs_on_loop:
             returned = handler.function(*arguments)
         else:
-            returned = await in_thread(handler.name, partial(self._call_plain, arguments))
+            call = partial(self._call_plain, arguments)
+            returned = await self._around.call_plain(handler.name, call)
         try:
             if hasattr(returned, "__aiter__"):
                 await self._take_all(cast("AsyncIterator[Any]", returned))

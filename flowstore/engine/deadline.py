@@ -9,7 +9,6 @@ from flowstore.routing import OVERDUE
 from flowstore.store.base import (
     DEADLINE_KEY,
     HANDLED,
-    STALE,
     TimerRow,
     TransitionRow,
     is_deadline,
@@ -22,13 +21,12 @@ if TYPE_CHECKING:
     from flowstore.engine.decide import Done
     from flowstore.engine.surroundings import Surroundings
     from flowstore.routing import Routes
-    from flowstore.store.base import Store, StoredEvent
+    from flowstore.store.base import StoredEvent
 
     class Around(Surroundings, Protocol):
         """What a deadline needs of the engine."""
 
         routes: Routes
-        store: Store
 
 
 PASSED: Final = "its deadline passed"
@@ -62,8 +60,7 @@ async def is_moved(around: Around, run: ActiveRun, stored: StoredEvent) -> bool:
     """Tell whether this deadline was set anew, or removed, before its event had its turn."""
     if not is_deadline(stored.name, stored.id):
         return False
-    drops = await around.store.reader.list_drops(run.correlation_id, reason=STALE)
-    return any(drop.event_id == stored.id for drop in drops)
+    return await around.was_refused(run, stored.id)
 
 
 def pass_deadline(around: Around, run: ActiveRun, stored: StoredEvent, done: Done) -> None:

@@ -7,6 +7,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from flowstore.engine.active import ActiveRun
+from flowstore.engine.around import Live
 from flowstore.engine.attendance import Attendance
 from flowstore.engine.claims import Claims
 from flowstore.engine.cron import CronTimers
@@ -64,7 +65,7 @@ UNREADABLE_MICROSECONDS = 60_000_000
 """How long a run is left alone whose state could not be read."""
 
 
-class Engine:
+class Engine(Live):
     """Handles runs.
 
     Args:
@@ -97,6 +98,7 @@ class Engine:
         self.hooks = hooks
         self.crons = crons
         self.tasks = tasks
+        self.logger = logger
         self.loop = asyncio.get_running_loop()
         self.states = StateCache()
         self.active: dict[str, ActiveRun] = {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import traceback
 from typing import TYPE_CHECKING, Any
 
@@ -29,22 +28,21 @@ from flowstore.store.base import (
 )
 
 if TYPE_CHECKING:
+    import logging
     from typing import Protocol
 
     from flowstore.engine.active import ActiveRun
     from flowstore.engine.surroundings import Surroundings
     from flowstore.errors import StatementError
     from flowstore.routing import Handler, Routes
-    from flowstore.store.base import ParkedRow, ParkedWork, Store, StoredEvent
+    from flowstore.store.base import ParkedRow, ParkedWork, StoredEvent
 
     class Around(Surroundings, Protocol):
         """What handling an event needs of the engine."""
 
         routes: Routes
-        store: Store
+        logger: logging.Logger
 
-
-logger = logging.getLogger("flowstore")
 
 CHANGED_SECONDS = 60.0
 """How long a parked handler is left alone whose code is gone or goes another way than before.
@@ -264,7 +262,7 @@ def _fail(
     where = f"handler {attempt.recorded_as!r} on {stored.name!r} at {stored.position}"
     if seconds is not None:
         done.transitions = (*done.transitions, row)
-        logger.warning(
+        around.logger.warning(
             "%s of run %r failed, next try in %.1f s: %s", where, run.correlation_id, seconds, text
         )
         done.ready_at = around.clock.now() + int(seconds * 1_000_000)
@@ -276,8 +274,8 @@ def _fail(
         attempt.arranged = None
         row = row._replace(arranged=_arrange(run, attempt, done))
     done.transitions = (*done.transitions, row)
-    logger.error("%s of run %r failed: %s", where, run.correlation_id, text)
-    logger.debug("%s", trace)
+    around.logger.error("%s of run %r failed: %s", where, run.correlation_id, text)
+    around.logger.debug("%s", trace)
     if stored.name != ERROR:
         done.events = [*done.events, _error_event(around, attempt, stored, error, text)]
     if stored.name == ERROR or not around.routes.handles_failures(ERROR):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowstore.clock import to_datetime
 from flowstore.engine.arrangements import Arrangements
-from flowstore.engine.calls import call_step, return_annotation, step_at_work, takes_idempotency_key
+from flowstore.engine.calls import return_annotation, step_at_work, takes_idempotency_key
 from flowstore.engine.raised import raised_again, raised_text
 from flowstore.engine.streams import Streaming
 from flowstore.engine.words import brief, printable
@@ -113,7 +113,7 @@ class AttemptJournal:
         tries = run.tries
         self.attempt = tries.get((stored.position, handler.name), 0) + 1 if tries else 1
         self.resources = around.resources
-        self.started_at = around.clock.now()
+        self.started_at = around.started_at(stored.position, handler.name)
         # Made when they are needed: every object kept per event is one more for the collector.
         self.events: list[NewEvent] | None = None
         self.drops: list[DropRow] | None = None
@@ -301,7 +301,7 @@ class AttemptJournal:
         started = clock.now()
         self._steps_under_way += 1
         try:
-            value = await call_step(name, function, arguments, keywords)
+            value = await self._around.call_step(key, function, arguments, keywords)
             text = codec.encode_value(value, f"step[{name!r}]", annotation=annotation)
         except Exception as error:
             self._note_failure(key, error, started)

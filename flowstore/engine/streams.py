@@ -77,24 +77,25 @@ class Streams:
         return pumps
 
     def begin(
-        self, run: ActiveRun, event: NewEvent, pumps: Sequence[Pump], *, repeats: bool
+        self, run: ActiveRun, event: NewEvent, pumps: Sequence[Pump | Unread], *, repeats: bool
     ) -> None:
         """Begin the streams of an event, and append it, for everyone to see."""
-        for pump in pumps:
+        made = [pump for pump in pumps if isinstance(pump, Pump)]
+        for pump in made:
             pump.begin()
         name = run.correlation_id
         holding: list[Watcher] = []
         for watcher in self._watchers.of(name):
             if not watcher.shows_events:
                 continue
-            held = {pump.id: self._stream(name, pump.id, pump.tape) for pump in pumps}
+            held = {pump.id: self._stream(name, pump.id, pump.tape) for pump in made}
             if watcher.hold(event.id, held):
                 holding.append(watcher)
 
         def announced(appended: asyncio.Future[Committed]) -> None:
             problem = StoreError() if appended.cancelled() else appended.exception()
             if problem is not None:
-                for pump in pumps:
+                for pump in made:
                     pump.break_off(problem)
             if problem is not None or not appended.result().events:
                 for watcher in holding:  # it is in the log already, and is not shown again

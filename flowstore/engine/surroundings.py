@@ -1,4 +1,4 @@
-"""What an attempt needs of the engine around it."""
+"""What an attempt needs of what is around it: of the engine, or of a replay (ADR 13)."""
 
 from __future__ import annotations
 
@@ -6,27 +6,95 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Mapping
+    from collections.abc import AsyncIterable, Awaitable, Callable, Mapping, Sequence
 
     from flowstore.clock import Clock
     from flowstore.codec import Codec
     from flowstore.engine.active import ActiveRun
-    from flowstore.engine.streams import Streams
-    from flowstore.store.base import Committed, NewEvent, Operation, StepRow, Store
+    from flowstore.engine.attempt import Attempt
+    from flowstore.engine.pump import Pump, Unread
+    from flowstore.events import WorkflowEvent
+    from flowstore.store.base import Committed, NewEvent, Operation, StepRow, StoredEvent
     from flowstore.task import Tasks
+    from flowstore.token import Claimed
+
+
+class StreamMaker(Protocol):
+    """Where streams are made, and events get those that they have."""
+
+    def event(self, stored: StoredEvent, name: str) -> WorkflowEvent:
+        """Return an event of the run of this name as users get it."""
+        ...
+
+    def prepare(
+        self, run: ActiveRun, event: NewEvent, sources: Mapping[str, AsyncIterable[Any]]
+    ) -> Sequence[Pump | Unread]:
+        """Return what makes the streams of an event; nothing has begun yet."""
+        ...
+
+    def begin(
+        self, run: ActiveRun, event: NewEvent, pumps: Sequence[Pump | Unread], *, repeats: bool
+    ) -> None:
+        """Begin the streams of an event, and append it, for everyone to see."""
+        ...
 
 
 class Surroundings(Protocol):
-    """What an attempt needs of the engine."""
+    """What an attempt needs of what is around it."""
 
     codec: Codec
     clock: Clock
     resources: Mapping[str, Any]
     loop: asyncio.AbstractEventLoop
     workflow: str
-    store: Store
-    streams: Streams
     tasks: Tasks
+
+    @property
+    def streams(self) -> StreamMaker:
+        """Return where streams are made."""
+        ...
+
+    @property
+    def worker_id(self) -> str:
+        """Return who starts the tasks that are submitted."""
+        ...
+
+    def started_at(self, position: int, handler: str) -> int:
+        """Return when the attempt begins that is recorded so, in microseconds since 1970."""
+        ...
+
+    def enter(self, attempt: Attempt) -> None:
+        """Take note that a handler's function is called now."""
+        ...
+
+    async def call_plain(self, name: str, function: Callable[[], Any]) -> Any:
+        """Call a plain function where it keeps no one waiting."""
+        ...
+
+    def call_step(
+        self,
+        place: tuple[int, str, str, int],
+        function: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        keywords: dict[str, Any],
+    ) -> Awaitable[Any]:
+        """Call the function of a step that is not finished.
+
+        Args:
+            place: position, handler, name and number of the step.
+            function: what to call.
+            arguments: with these.
+            keywords: and these.
+        """
+        ...
+
+    def token(self, task: Claimed) -> str:
+        """Return what lets an outside system end this task."""
+        ...
+
+    async def was_refused(self, run: ActiveRun, event_id: str) -> bool:
+        """Tell whether an event of the log was found to be stale."""
+        ...
 
     def perform(self, operation: Operation) -> asyncio.Future[Any]:
         """Have the store do something."""

@@ -37,6 +37,7 @@ class WaitingJournal(AttemptJournal):
         run, around, origin = self.run, self._around, self._stored
         self.position = stored.position
         self.recorded_as = continued_name(row)
+        self.started_at = around.started_at(self.position, self.recorded_as)
         self.attempt = run.tries.get((stored.position, self.recorded_as), 0) + 1
         # What it emits may be in the log, should it not do the same as before.
         self.repeats = True
