@@ -169,8 +169,8 @@ def _write_states(path: Path, stop: threading.Event) -> None:
             position += 1
             connection.execute("BEGIN IMMEDIATE")
             connection.execute(
-                "INSERT INTO transition (run_id, position, number, handler, attempt, outcome, change, "
-                "started_at, duration) VALUES (9, ?, ?, 'h', 1, 'handled', ?, 0, 0)",
+                "INSERT INTO transition (run_id, position, number, handler, attempt, outcome, "
+                "change, started_at, duration) VALUES (9, ?, ?, 'h', 1, 'handled', ?, 0, 0)",
                 (position, position, str(position)),
             )
             if position % 3 == 0:
