@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 GROUPS = (
     "chain",
     "fan_out",
+    "hashes",
     "growth",
     "resume",
     "duplicates",
