@@ -5,10 +5,11 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Annotated
 
 import typer
 
-from flowstore.cli.options import STORE, Action, Json, Store
+from flowstore.cli.options import STORE, Action, AnyRun, Json, Store
 
 room = typer.Typer()
 database = typer.Typer(
@@ -45,3 +46,30 @@ def _check(*, store: Store = STORE, as_json: Json = False) -> Action:
     from flowstore.cli import database
 
     return partial(database.check, store, as_json=as_json)
+
+
+@room.command("verify", epilog="Example: flowstore verify --json > heads.json")
+def _verify(
+    run: AnyRun = None,
+    *,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            "--against", metavar="FILE", help="What --json has printed before: must still hold."
+        ),
+    ] = None,
+    store: Store = STORE,
+    as_json: Json = False,
+) -> Action:
+    """Tell whether any event was changed, removed or inserted since it was appended.
+
+    Each event has a hash over itself and the hash of the one before it. They are computed
+    again, and of each run that does not fit the first row is named. Exits with 1 if there is one.
+
+    The hashes have no key: who can write the database can change an event and make all later
+    hashes of its run anew. So keep what --json prints in another place; --against it finds that
+    too, and runs that are gone. Only events are covered, not states, transitions or steps.
+    """
+    from flowstore.cli import verify
+
+    return partial(verify.verify, store, run, against=against, as_json=as_json)

@@ -54,7 +54,7 @@ def print_current(store: str, *, as_json: bool) -> int:
 def check(store: str, *, as_json: bool) -> int:
     """Print what is wrong with the database; 1 if anything is."""
     path = existing(store)
-    with _looking(path) as connection:
+    with looking(path) as connection:
         problems = migrate.check(connection)
     if as_json:
         output.print_json({"store": str(path), "ok": not problems, "problems": problems})
@@ -67,12 +67,12 @@ def check(store: str, *, as_json: bool) -> int:
 
 
 def _revision(path: Path) -> str | None:
-    with _looking(path) as connection:
+    with looking(path) as connection:
         return migrate.current(connection)
 
 
 @contextlib.contextmanager
-def _looking(path: Path) -> Generator[sqlite3.Connection]:
+def looking(path: Path) -> Generator[sqlite3.Connection]:
     """Give a connection that cannot write."""
     try:
         uri = read_only_uri(StoreUrl(path))
