@@ -157,6 +157,25 @@ class InvalidTokenError(FlowstoreError, ValueError):
     """The token is not one that this store has given out."""
 
 
+class RunFileError(FlowstoreError, ValueError):
+    """A file of exported runs is not one that this version of flowstore can read.
+
+    Args:
+        path: the file.
+        problem: what is wrong with it.
+        line: in which line; None if it is the file as a whole.
+    """
+
+    def __init__(self, path: str, problem: str, line: int | None = None) -> None:
+        self.path = path
+        self.problem = problem
+        self.line = line
+        super().__init__(f"{path}{'' if line is None else f', line {line}'}: {problem}")
+
+    def __reduce__(self) -> tuple[type[RunFileError], tuple[str, str, int | None]]:
+        return type(self), (self.path, self.problem, self.line)
+
+
 class StreamRestartedError(FlowstoreError):
     """The handler that makes the stream began anew; iterate it again, from its new beginning."""
 
