@@ -210,7 +210,7 @@ def _arrange(run: ActiveRun, attempt: Attempt, done: Done) -> str | None:
     if done.outstanding is None:
         done.outstanding = Outstanding()
     done.outstanding.add(wanted)
-    return arranged_text(wanted)
+    return arranged_text(wanted, None if attempt.past is None else attempt.told)
 
 
 def _transition(  # noqa: PLR0917 - a row of the hot path; names for its cells cost time
@@ -271,7 +271,7 @@ def _fail(
         attempt.streams.fail(text)
     if attempt.past is not None and attempt.past.row is not None:
         attempt.past.parked = None
-        attempt.arranged = None
+        attempt.arranged = attempt.events = None
         row = row._replace(arranged=_arrange(run, attempt, done))
     done.transitions = (*done.transitions, row)
     around.logger.error("%s of run %r failed: %s", where, run.correlation_id, text)

@@ -17,6 +17,7 @@ from flowstore.errors import (
     InvalidValueError,
 )
 from flowstore.events import PROGRESS, WorkflowEvent
+from flowstore.store.arranged import Told
 from flowstore.store.base import (
     DROPPED,
     HANDLED,
@@ -134,6 +135,13 @@ class AttemptJournal:
         if self.past is not None and self.past.is_postponed:
             return POSTPONED
         return DROPPED if self.is_stale else HANDLED
+
+    @property
+    def told(self) -> Told:
+        """Return what the run has heard from a handler that waits, or did."""
+        events = [event.id for event in self.events or ()]
+        streams = 0 if self.streams is None else self.streams.count
+        return Told(events, self._announced, streams, dict(self._used or {}))
 
     # --- the journal -------------------------------------------------------------------
 

@@ -141,17 +141,18 @@ class Streaming:
 
     Attributes:
         begun: how many streams the handler has emitted.
+        count: how many events with streams.
     """
 
     __slots__ = (
         "_around",
-        "_count",
         "_handler",
         "_is_over",
         "_pumps",
         "_run",
         "_stored",
         "begun",
+        "count",
     )
 
     def __init__(
@@ -165,7 +166,7 @@ class Streaming:
         self._run = run
         self._stored = stored
         self._handler = handler
-        self._count = 0
+        self.count = 0
         self._pumps: list[Pump | Unread] = []
         self._is_over = False
         self.begun = 0
@@ -192,11 +193,11 @@ class Streaming:
         if event.correlation_id not in (None, run.correlation_id):
             raise EventTypeError(f"{event.name!r}: a handler emits into its own run")
         sources = sources_of(event)
-        new_id = event_id(stored.position, self._handler.name, self._count + 1)
+        new_id = event_id(stored.position, self._handler.name, self.count + 1)
         data = marked(event, new_id, sources)
         shown = WorkflowEvent(event.name, data, event.metadata, event.error)
         encoded = around.codec.encode(shown)
-        self._count += 1
+        self.count += 1
         self.begun += len(sources)
         new = NewEvent(new_id, *encoded, stored.id, around.clock.now(), None)
         if is_replayed:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -17,8 +17,32 @@ _ROWS: Final = {
 }
 
 
-def to_text(wanted: Outstanding) -> str | None:
-    """Return a JSON text that says it all but for the run's id; None if there is nothing to say."""
+class Told(NamedTuple):
+    """What an attempt of a handler that waits, or did, has told the run.
+
+    All that such a handler tells is named by the event that it began with; this says which of it
+    came when it was called at this event, and so what comes along with a fork.
+
+    Attributes:
+        events: ids of the events that its commit appended.
+        progress: how many progress events it has told since it began.
+        streams: how many events with streams.
+        steps: how many steps of each name it has come to.
+    """
+
+    events: list[str]
+    progress: int
+    streams: int
+    steps: dict[str, int]
+
+
+def to_text(wanted: Outstanding, told: Told | None = None) -> str | None:
+    """Return a JSON text that says it all but for the run's id; None if there is nothing to say.
+
+    Args:
+        wanted: what began and ended.
+        told: for a handler that waits, or did.
+    """
     said: dict[str, Any] = {}
     for name in _ROWS:
         rows: list[tuple[Any, ...]] = getattr(wanted, name)
@@ -28,6 +52,8 @@ def to_text(wanted: Outstanding) -> str | None:
         keys: list[Any] = getattr(wanted, name)
         if keys:
             said[name] = keys
+    if told is not None:
+        said["told"] = tuple(told)
     return orjson.dumps(said).decode() if said else None
 
 
@@ -42,3 +68,9 @@ def read(text: str | None, run_id: int) -> Outstanding:
     wanted.woken = [(position, name) for position, name in said.get("woken", ())]
     wanted.spent = [(key, event_id) for key, event_id in said.get("spent", ())]
     return wanted
+
+
+def read_told(text: str | None) -> Told | None:
+    """Return what an attempt has told, None if it has not waited."""
+    said: dict[str, Any] = orjson.loads(text) if text else {}
+    return Told(*said["told"]) if "told" in said else None
