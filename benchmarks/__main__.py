@@ -31,6 +31,7 @@ GROUPS = (
     "streams",
     "tasks",
     "start",
+    "time_travel",
     "case_log",
 )
 ROOT = Path(__file__).parent.parent
