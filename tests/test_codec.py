@@ -796,7 +796,6 @@ def test_bad_upcasters_are_refused() -> None:
         ({3, 1}, Annotated[set[int], []]),
         ("x", asyncio.Lock),
     ],
-    ids=str,
 )
 def test_results_come_back(value: Any, annotation: Any) -> None:
     """G10."""
