@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from flowstore.door import Limits
+    from flowstore.engine.program import Program
     from flowstore.events import Receipt, WorkflowEvent
     from flowstore.store.base import RunRecord
 
@@ -102,6 +103,11 @@ class WorkflowManager(Registering):
 
     def __repr__(self) -> str:
         return f"<WorkflowManager {self.name!r} at {self._runtime.place}>"
+
+    @property
+    def program(self) -> Program:
+        """What the handlers do, for `flowstore.replay`, which calls them again."""
+        return self._runtime.program
 
     # --- sending -------------------------------------------------------------------------
 

@@ -6,7 +6,9 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from flowstore.engine import Engine
+from flowstore.engine.program import Program
 from flowstore.errors import ConfigurationError, RunNotFoundError
+from flowstore.outside import reach_for
 from flowstore.store.base import Append, NewEvent
 from flowstore.store.sqlite import SQLiteStore
 from flowstore.store.url import MEMORY
@@ -65,6 +67,21 @@ class Runtime:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
+    def program(self) -> Program:
+        """Return what the handlers do, for calling them again."""
+        return Program(
+            name=self.name,
+            codec=self.codec,
+            kind=self.kind,
+            routes=self.routes,
+            tasks=self._tasks,
+            clock=self.clock,
+            resources=self._resources,
+            place=self.place,
+            reader=self.reader,
+        )
+
+    @property
     def place(self) -> str:
         """Return where the store is, as messages name it."""
         return MEMORY if self.url.path is None else str(self.url.path)
@@ -77,6 +94,7 @@ class Runtime:
 
     async def reader(self) -> Reader:
         """Return what reads the store, which by then is there and has the newest schema."""
+        reach_for(f"the store {self.place}")
         store = self.store()
         await store.open()
         return store.reader
@@ -87,6 +105,7 @@ class Runtime:
         Raises:
             ConfigurationError: another loop that is still running has it.
         """
+        reach_for(f"the store {self.place}")
         loop = asyncio.get_running_loop()
         if self._engine is not None and self._loop is loop:
             return self._engine

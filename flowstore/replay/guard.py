@@ -1,0 +1,147 @@
+"""Keeps a replay within the process: no network, no other programs, no files that are written."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from contextvars import copy_context
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from flowstore.outside import refusal
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+    from concurrent.futures import Executor
+
+_NETWORK: Final = {
+    "socket.connect": 1,
+    "socket.bind": 1,
+    "socket.sendto": 1,
+    "socket.sendmsg": 1,
+    "socket.getaddrinfo": 0,
+    "socket.gethostbyname": 0,
+    "socket.gethostbyaddr": 0,
+    "socket.getnameinfo": 0,
+    "urllib.Request": 0,
+    "http.client.connect": 1,
+    "smtplib.connect": 1,
+    "ftplib.connect": 1,
+}
+"""What uses the network, and which argument says where."""
+
+_PROGRAMS: Final = {
+    "subprocess.Popen": 1,
+    "os.system": 0,
+    "os.exec": 0,
+    "os.posix_spawn": 0,
+    "os.spawn": 1,
+    "os.startfile": 0,
+    "os.kill": 0,
+    "os.fork": -1,
+    "os.forkpty": -1,
+    "pty.spawn": 0,
+    "webbrowser.open": 0,
+    "syslog.syslog": 1,
+}
+
+_FILES: Final = {
+    "os.remove": 0,
+    "os.rename": 0,
+    "os.mkdir": 0,
+    "os.rmdir": 0,
+    "os.truncate": 0,
+    "os.link": 0,
+    "os.symlink": 0,
+    "os.chmod": 0,
+    "os.chown": 0,
+    "os.utime": 0,
+    "os.setxattr": 0,
+    "os.removexattr": 0,
+}
+
+_WRITING: Final = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+_IMPORTS: Final = "<frozen importlib"
+_MEMORY: Final = ("", b"", ":memory:", b":memory:")
+
+
+def install(loop: asyncio.AbstractEventLoop) -> None:
+    """Have it seen what handlers on this loop reach for; nothing is refused to others."""
+    _add_hook()
+    current = loop.run_in_executor
+    if getattr(current, "is_flowstores", False):
+        return
+
+    def run_in_executor(
+        executor: Executor | None, function: Callable[..., Any], *arguments: Any
+    ) -> Any:
+        # Names are looked up in a thread, which would not know in whose name.
+        if refusal.get() is not None and (
+            executor is None or isinstance(executor, ThreadPoolExecutor)
+        ):
+            return current(executor, partial(copy_context().run, function, *arguments))
+        return current(executor, function, *arguments)
+
+    run_in_executor.is_flowstores = True  # type: ignore[attr-defined]
+    with suppress(AttributeError):  # a loop that is not written in Python
+        loop.run_in_executor = run_in_executor  # type: ignore[method-assign,assignment]
+
+
+@cache
+def _add_hook() -> None:
+    sys.addaudithook(_hook)
+
+
+def _hook(event: str, arguments: tuple[Any, ...]) -> None:
+    refuse = refusal.get()
+    if refuse is None:
+        return
+    what = _reached_for(event, arguments)
+    if what is not None:
+        refuse(what)
+
+
+def _reached_for(event: str, arguments: tuple[Any, ...]) -> str | None:
+    """Return what leaves the process, None if nothing does."""
+    found: str | None = None
+    if event == "open":
+        found = _opened(*arguments)
+    elif event in _FILES:
+        if not _is_import():
+            found = f"the file {_text(arguments[_FILES[event]])} ({event})"
+    elif event in _NETWORK:
+        found = f"the network: {_text(arguments[_NETWORK[event]])} ({event})"
+    elif event in _PROGRAMS:
+        index = _PROGRAMS[event]
+        what = "" if index < 0 else f": {_text(arguments[index])}"
+        found = f"another program{what} ({event})"
+    elif event == "sqlite3.connect" and arguments[0] not in _MEMORY:
+        found = f"the database {_text(arguments[0])} ({event})"
+    return found
+
+
+def _opened(path: Any, mode: str | None, flags: int) -> str | None:
+    is_written = bool(flags & _WRITING) if mode is None else any(each in mode for each in "wax+")
+    if not is_written or isinstance(path, int) or path == os.devnull or _is_import():
+        return None
+    return f"the file {_text(path)}, to write it"
+
+
+def _is_import() -> bool:
+    """Tell whether it is Python that keeps what it has compiled."""
+    frame = inspect.currentframe()
+    while frame is not None and frame.f_code.co_filename == __file__:
+        frame = frame.f_back
+    return frame is not None and frame.f_code.co_filename.startswith(_IMPORTS)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if isinstance(value, (list, tuple)):
+        return " ".join(map(_text, cast("list[object]", value)))
+    return str(value)

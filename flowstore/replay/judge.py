@@ -1,0 +1,372 @@
+"""Compares what handlers did now with what is recorded, one event after another."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+from flowstore.change import apply
+from flowstore.door import decode_json
+from flowstore.events import ERROR, PROGRESS
+from flowstore.replay import arranged, place
+from flowstore.replay.difference import ABSENT, Difference, child, covers, differences
+from flowstore.replay.record import is_over
+from flowstore.replay.report import Divergence
+from flowstore.store.base import DEAD, DROPPED, RETRIED, STALE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from flowstore.codec import Codec
+    from flowstore.engine.decide import Done
+    from flowstore.replay.record import Record
+    from flowstore.replay.report import Kind
+    from flowstore.replay.scene import Scene
+    from flowstore.store.base import NewEvent, StoredEvent, TransitionRow
+
+_ORDINAL: Final = re.compile(r"\d+")
+_ANNOUNCED: Final = re.compile(r"[pc]\d+")
+_ENGINES: Final = re.compile(r"\d+/.+/\w+", re.DOTALL)
+
+
+class Judge:
+    """Compares one run with its record.
+
+    Args:
+        ignore: paths that do not count.
+    """
+
+    def __init__(self, record: Record, codec: Codec, ignore: Sequence[str]) -> None:
+        self._record = record
+        self._codec = codec
+        # What is emitted has the path of its name; `event` stands for whatever name.
+        self._ignore = [
+            f"emitted.*{path[5:]}" if path.startswith("event.") else path for path in ignore
+        ]
+        self._seen: set[str] = set()
+        self._then = Folded()
+        self._now = Folded()
+        self._changes: list[tuple[int, str]] | None = None
+
+    def ignores(self, path: str) -> bool:
+        """Tell whether differences at this path do not count."""
+        return any(covers(pattern, path) for pattern in self._ignore)
+
+    # --- one event -----------------------------------------------------------------------
+
+    def compare(
+        self, scene: Scene, stored: StoredEvent, done: Done, rows: dict[str, TransitionRow]
+    ) -> Divergence | None:
+        """Return the first thing that differs.
+
+        Args:
+            scene: where the handlers were called.
+            stored: the event.
+            done: what its handlers did now.
+            rows: how each of those that were called ended then.
+        """
+        actual = {row.handler: row for row in done.transitions}
+        for name, was in rows.items():
+            now = actual.pop(name, None)
+            found = (
+                self._outcome(scene, stored, name, was, now)
+                or self._emitted(scene, stored, name, done)
+                or (now and self._details(scene, stored, was, now, done))
+            )
+            if found:
+                return found
+        for name, now in actual.items():
+            problem = f"handler {name!r} was not called then, and now is {now.outcome}"
+            if not self.ignores("outcome"):
+                return _divergence(stored, name, "outcome", problem, (None, _ended(now)))
+        return self._end(stored, done)
+
+    def _outcome(
+        self,
+        scene: Scene,
+        stored: StoredEvent,
+        name: str,
+        was: TransitionRow,
+        now: TransitionRow | None,
+    ) -> Divergence | None:
+        if now is None:
+            problem = f"handler {name!r} was {was.outcome} then, and now is not called"
+            if self.ignores("outcome"):
+                return None
+            return _divergence(stored, name, "outcome", problem, (_ended(was), None))
+        if now.outcome == was.outcome:
+            if now.outcome not in (DEAD, RETRIED) or now.error == was.error:
+                return None
+            path = "error"
+        else:
+            path = "outcome"
+        if self.ignores(path):
+            return None
+        then = f"was {was.outcome}" + (f" ({was.error})" if was.error else "")
+        if now.error is None:
+            what = f"now is {now.outcome}"
+        else:
+            what = f"now is {now.outcome}: {place.described(now)}"
+        if now.error is not None and name not in scene.entered:
+            problem = f"{stored.name!r} does not fit this code: {now.error}"
+            return _divergence(stored, name, "error", problem, (_ended(was), _ended(now)))
+        found = Difference(path, getattr(was, path), getattr(now, path))
+        problem = f"handler {name!r} {then} then, and {what}"
+        return _divergence(stored, name, "outcome", problem, (_ended(was), _ended(now)), (found,))
+
+    def _details(
+        self, scene: Scene, stored: StoredEvent, was: TransitionRow, now: TransitionRow, done: Done
+    ) -> Divergence | None:
+        """Compare what it arranged, the reason of a drop, and the state behind it."""
+        name = was.handler
+        if was.arranged != now.arranged:
+            expected = arranged.shown(was.arranged, self._codec)
+            actual = arranged.shown(now.arranged, self._codec)
+            found = self._kept(differences(expected, actual, "arranged"))
+            if found:
+                problem = f"handler {name!r} arranged something else: {_told(found)}"
+                return _divergence(stored, name, "arranged", problem, (expected, actual), found)
+        if was.outcome == DROPPED:
+            found = self._kept(self._drops(stored, name, done))
+            if found:
+                problem = f"handler {name!r} dropped the event for another reason: {_told(found)}"
+                return _divergence(
+                    stored, name, "outcome", problem, (found[0].expected, found[0].actual), found
+                )
+        if was.change != now.change:
+            return self._state(scene, stored, was, now)
+        return None
+
+    def _drops(self, stored: StoredEvent, name: str, done: Done) -> Iterable[Difference]:
+        expected = [
+            drop.detail
+            for drop in self._record.archive.drops
+            if (drop.position, drop.handler, drop.reason) == (stored.position, name, STALE)
+        ]
+        actual = [drop.detail for drop in done.drops if drop.handler == name]
+        return differences(expected, actual, "drop.detail") if expected and actual else ()
+
+    # --- the state -----------------------------------------------------------------------
+
+    def _state(
+        self,
+        scene: Scene,
+        stored: StoredEvent,
+        was: TransitionRow,
+        now: TransitionRow,
+    ) -> Divergence | None:
+        """Compare the states themselves: other changes can come to the same."""
+        if self._changes is None:
+            self._changes = self._record.changes()
+        expected = self._then.up_to(self._changes, was.number)
+        actual = self._now.up_to(scene.past.changes, now.number)
+        found = self._kept(differences(expected, actual, "state"))
+        if not found:
+            return None
+        name = was.handler
+        problem = f"handler {name!r} leaves another state: {_told(found)}"
+        return _divergence(stored, name, "state", problem, (expected, actual), found)
+
+    # --- events --------------------------------------------------------------------------
+
+    def _emitted(
+        self, scene: Scene, stored: StoredEvent, name: str, done: Done
+    ) -> Divergence | None:
+        """Compare the events of one handler, those that it announced among them."""
+        if not (done.events or scene.announced or self._record.caused):
+            return None
+        where, base = scene.origin_of(stored.position, name)
+        prefix = f"{where}/{base}/"
+        failure = f"{stored.position}/{name}/{ERROR}"
+        is_retried = (stored.position, name) in self._record.retried or where != stored.position
+        for event in scene.announced:
+            if event.id.startswith(prefix):
+                found = self._announced(stored, name, event, is_unsure=is_retried)
+                if found:
+                    return found
+        for event in done.events:
+            chosen = done.choosers.get(event.id)
+            is_mine = event.id.startswith(prefix) if chosen is None else chosen.recorded_as == name
+            if is_mine or event.id == failure:
+                found = self._event(stored, name, event)
+                if found:
+                    return found
+        was = self._record.row(stored.position, name)
+        if was is None or not is_over(was):
+            return None
+        found = self._missing(stored, name, self._record.at(where).id, prefix, failure)
+        if found or is_retried:
+            return found
+        return self._unannounced(stored, name, prefix, was.started_at)
+
+    def _announced(
+        self, stored: StoredEvent, name: str, event: NewEvent, *, is_unsure: bool
+    ) -> Divergence | None:
+        """Compare what was sent off at once; an attempt that was made again may have sent it."""
+        self._seen.add(event.id)
+        original = self._record.events.get(event.id)
+        row = self._record.row(stored.position, name)
+        if is_unsure or row is None:
+            return None
+        if original is not None and original.created_at < row.started_at:
+            return None
+        return self._event(stored, name, event)
+
+    def _event(self, stored: StoredEvent, name: str, event: NewEvent) -> Divergence | None:
+        self._seen.add(event.id)
+        original = self._record.events.get(event.id)
+        if original is not None and event[1:6] == original[3:8]:
+            return None
+        actual = self._shown(event)
+        expected = None if original is None else self._shown(original)
+        if original is None:
+            path = child("emitted", event.name)
+            found = self._kept([Difference(path, ABSENT, actual)])
+            problem = f"handler {name!r} emits {event.name!r}, which it did not then"
+        else:
+            path = child("emitted", original.name)
+            found = self._kept(differences(expected, actual, path))
+            problem = f"handler {name!r} emits something else: {_told(found)}"
+        if not found:
+            return None
+        return _divergence(stored, name, "emitted", problem, (expected, actual), found)
+
+    def _missing(
+        self, stored: StoredEvent, name: str, cause: str, prefix: str, failure: str
+    ) -> Divergence | None:
+        """Find what a handler that is done emitted then, and not now."""
+        for original in self._record.caused.get(cause, ()):
+            if original.id in self._seen:
+                continue
+            if original.id.startswith(prefix):
+                is_mine = _ORDINAL.fullmatch(original.id, len(prefix)) is not None
+            else:
+                is_mine = original.id == failure
+            if is_mine:
+                found = self._gone(stored, name, original)
+                if found:
+                    return found
+        return None
+
+    def _unannounced(
+        self, stored: StoredEvent, name: str, prefix: str, since: int
+    ) -> Divergence | None:
+        for original in self._record.caused.get(stored.id, ()):
+            if (
+                original.id not in self._seen
+                and original.created_at >= since
+                and original.id.startswith(prefix)
+                and _ANNOUNCED.fullmatch(original.id, len(prefix))
+            ):
+                found = self._gone(stored, name, original)
+                if found:
+                    return found
+        return None
+
+    def _gone(
+        self, stored: StoredEvent, name: str | None, original: StoredEvent
+    ) -> Divergence | None:
+        expected = self._shown(original)
+        found = self._kept([Difference(child("emitted", original.name), expected, ABSENT)])
+        if not found:
+            return None
+        who = "the handlers no longer emit" if name is None else f"handler {name!r} does not emit"
+        problem = f"{who} {original.name!r} ({original.id!r}), which is recorded"
+        return _divergence(stored, name, "emitted", problem, (expected, None), found)
+
+    def _shown(self, event: NewEvent | StoredEvent) -> dict[str, Any]:
+        """Return an event as it is compared, brought up to this code's version."""
+        return {
+            "name": event.name,
+            "data": self._codec.decode(event.name, event.version, event.data),
+            "metadata": decode_json(event.metadata),
+            "error": event.error,
+        }
+
+    # --- the end of an event, and of the run ---------------------------------------------
+
+    def _end(self, stored: StoredEvent, done: Done) -> Divergence | None:
+        """Compare whether the run was completed, with which result, and ids that were chosen."""
+        record = self._record
+        rows = record.rows(stored.position)
+        if record.caused and all(map(is_over, rows.values())):
+            for original in record.caused.get(stored.id, ()):
+                is_chosen = original.name != PROGRESS and not _ENGINES.fullmatch(original.id)
+                if is_chosen and original.id not in self._seen and not self._waited(stored):
+                    found = self._gone(stored, None, original)
+                    if found:
+                        return found
+        was, now = record.closed_at == stored.position, done.completed
+        if was != now and not self.ignores("completed"):
+            problem = f"the run {'was' if was else 'was not'} completed here, and now it is"
+            problem += "" if now else " not"
+            return _divergence(stored, None, "outcome", problem, (was, now))
+        if was and now:
+            expected = decode_json(record.archive.run.result)
+            actual = decode_json(done.result)
+            other = self._kept(differences(expected, actual, "result"))
+            if other:
+                problem = f"the run comes to another result: {_told(other)}"
+                return _divergence(stored, None, "outcome", problem, (expected, actual), other)
+        return None
+
+    def _waited(self, stored: StoredEvent) -> bool:
+        """Tell whether a handler of this event has gone on at another: it may emit there."""
+        suffix = f"@{stored.position}"
+        return any(row.handler.endswith(suffix) for row in self._record.archive.transitions)
+
+    def still_parked(self, position: int, handler: str) -> Divergence | None:
+        """Return what a handler that still waits emitted then and not now."""
+        stored = self._record.at(position)
+        prefix = f"{position}/{handler}/"
+        return self._missing(stored, handler, stored.id, prefix, prefix)
+
+    def _kept(self, found: Iterable[Difference]) -> tuple[Difference, ...]:
+        return tuple(each for each in found if not self.ignores(each.path))
+
+
+class Folded:
+    """A state that is made from its changes, as far as it is asked for."""
+
+    def __init__(self) -> None:
+        self._document: dict[str, Any] = {}
+        self._next = 0
+
+    def up_to(self, changes: Sequence[tuple[int, str]], number: int) -> dict[str, Any]:
+        """Return the state after the transition of this number; it only ever goes on."""
+        while self._next < len(changes) and changes[self._next][0] <= number:
+            apply(self._document, changes[self._next][1])
+            self._next += 1
+        return self._document
+
+
+def _ended(row: TransitionRow) -> dict[str, Any]:
+    return {"outcome": row.outcome, "error": row.error}
+
+
+def _told(found: Sequence[Difference]) -> str:
+    """Name the first difference, and say how many there are."""
+    if not found:
+        return ""
+    more = len(found) - 1
+    return f"{place.shortened(found[0])}" + (f" (and {more} more)" if more else "")
+
+
+def _divergence(  # noqa: PLR0917 - where, what, and the two sides
+    stored: StoredEvent,
+    handler: str | None,
+    kind: Kind,
+    problem: str,
+    sides: tuple[Any, Any],
+    found: tuple[Difference, ...] = (),
+) -> Divergence:
+    return Divergence(
+        position=stored.position,
+        event=stored.name,
+        handler=handler,
+        kind=kind,
+        message=f"position {stored.position}, {stored.name!r}: {problem}",
+        expected=sides[0],
+        actual=sides[1],
+        differences=found,
+    )

@@ -1,0 +1,126 @@
+"""What an archive says of a run, arranged for executing it again."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from functools import cached_property
+from typing import TYPE_CHECKING, Final
+
+from flowstore.store.base import DEAD, EXPIRED, PARKED, RETRIED, STALE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from flowstore.store.archive import Archive
+    from flowstore.store.base import StoredEvent, TransitionRow
+
+_UNREPEATABLE: Final = re.compile(
+    r"^flowstore\.errors\.(HandlerTimeoutError|StatementError|EventConflictError)\b", re.MULTILINE
+)
+"""A failure that came from outside the handler: the time it took, or the store's refusal."""
+
+_NONE: Final[Mapping[str, TransitionRow]] = {}
+
+Place = tuple[int, str]
+
+
+class Record:
+    """What an archive says of a run.
+
+    Attributes:
+        archive: all there is of it.
+        last: the last position that has been through all its handlers.
+        steps: results of finished steps, by position, handler, name and number.
+        failures: what failed steps raised, likewise.
+        retried: attempts that were made again: position and handler.
+        caused: events by the id of the one that caused them.
+        refused: ids of events that were refused before, or without, any handler.
+        closed_at: the position whose handlers completed the run; 0 if none did.
+    """
+
+    def __init__(self, archive: Archive) -> None:
+        self.archive = archive
+        self.steps: dict[tuple[int, str, str, int], str | None] = {}
+        self.failures: dict[tuple[int, str, str, int], str] = {}
+        for step in archive.steps:
+            key = (step.position, step.handler, step.name, step.number)
+            if step.error is None:
+                self.steps[key] = step.result
+            else:
+                self.failures[key] = step.error
+        self.retried: set[Place] = set()
+        self._rows: dict[int, dict[str, TransitionRow]] = {}
+        for row in archive.transitions:
+            rows = self._rows.setdefault(row.position, {})
+            rows.pop(row.handler, None)  # so that the rows stay in the order of their numbers
+            rows[row.handler] = row
+            if row.outcome == RETRIED:
+                self.retried.add((row.position, row.handler))
+        self.caused: dict[str, list[StoredEvent]] = defaultdict(list)
+        for event in archive.events:
+            if event.causation_id is not None:
+                self.caused[event.causation_id].append(event)
+        self.refused = {
+            drop.event_id
+            for drop in archive.drops
+            if drop.handler is None and drop.reason in (STALE, EXPIRED)
+        }
+        handled = archive.transitions[-1].position if archive.transitions else 0
+        is_closed = archive.run.status in ("completed", "failed", "cancelled")
+        self.closed_at = handled if archive.run.status == "completed" else 0
+        self.last = handled if is_closed else archive.run.cursor
+
+    @cached_property
+    def events(self) -> dict[str, StoredEvent]:
+        """The run's events by id."""
+        return {event.id: event for event in self.archive.events}
+
+    def at(self, position: int) -> StoredEvent:
+        """Return the event at a position."""
+        return self.archive.events[position - 1]
+
+    def rows(self, position: int) -> Mapping[str, TransitionRow]:
+        """Return the last attempt of each handler at an event, in their order."""
+        return self._rows.get(position, _NONE)
+
+    def row(self, position: int, handler: str) -> TransitionRow | None:
+        """Return the last attempt of a handler at an event."""
+        return self._rows.get(position, _NONE).get(handler)
+
+    def changes(self) -> list[tuple[int, str]]:
+        """Return each change of the state, in order, with the number of its transition."""
+        return [
+            (row.number, row.change) for row in self.archive.transitions if row.change is not None
+        ]
+
+    def origin(self, position: int, handler: str, known: Sequence[str]) -> Place:
+        """Return the event that a handler handles, and its name: one that waited goes on elsewhere.
+
+        Args:
+            position: where it is recorded.
+            handler: under which name.
+            known: names of the handlers that the event there has.
+        """
+        if handler in known:
+            return position, handler
+        name, _, place = handler.rpartition("@")
+        if name and place.isdecimal() and 0 < int(place) < position:
+            return int(place), name
+        return position, handler
+
+
+def is_repeatable(row: TransitionRow) -> bool:
+    """Tell whether calling the handler again can end as this attempt did.
+
+    An attempt that is to be made again has not ended; one that took too long, or whose commit
+    was refused, did not fail by what the handler does.
+    """
+    if row.outcome == RETRIED:
+        return False
+    return row.outcome != DEAD or _UNREPEATABLE.search(row.traceback or "") is None
+
+
+def is_over(row: TransitionRow) -> bool:
+    """Tell whether the handler has done with the event."""
+    return row.outcome not in (RETRIED, PARKED, "postponed")

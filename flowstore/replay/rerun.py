@@ -1,0 +1,342 @@
+"""Executing a run again: its handlers are called over the record, and compared with it.
+
+What an attempt of a handler does is the engine's own `handle_event`, over other surroundings
+(ADR 13). Nothing is written, and no database is opened but to read the run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from flowstore.engine.active import ActiveRun
+from flowstore.engine.handle import handle_event
+from flowstore.errors import FlowstoreError, InvalidValueError, RunNotFoundError
+from flowstore.events import PROGRESS
+from flowstore.outside import refusal
+from flowstore.replay.guard import install
+from flowstore.replay.judge import Judge
+from flowstore.replay.record import Record, is_repeatable
+from flowstore.replay.report import Divergence, Report
+from flowstore.replay.scene import Halt, Scene
+from flowstore.routing import OVERDUE
+from flowstore.state import State
+from flowstore.store import arranged
+from flowstore.store.archive import Archive
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    from flowstore.engine.decide import Done
+    from flowstore.engine.program import Program
+    from flowstore.replay.scene import Before
+    from flowstore.routing import Handler
+    from flowstore.store.base import StoredEvent, TransitionRow
+
+_TURN: Final = 256
+"""After so many events, others on the loop get their turn."""
+
+
+class Workflow(Protocol):
+    """What is needed of a `WorkflowManager`."""
+
+    @property
+    def program(self) -> Program:
+        """Return what its handlers do."""
+        ...
+
+
+class Named(Protocol):
+    """What is needed of a `Run`."""
+
+    correlation_id: str
+
+
+async def rerun(
+    workflow: Workflow,
+    run: Named | str | Archive,
+    *,
+    to: int | None = None,
+    live: Collection[str] = (),
+    ignore: Sequence[str] = (),
+    guard: bool = True,
+    before: Before | None = None,
+) -> Report:
+    """Call the handlers of a run again over its record, and compare what they do with it.
+
+    Events, time, randomness, ids, the results of steps and tasks, and the chunks of streams come
+    from the record; statements of ``ctx.execute`` are left out. Of several attempts at an event
+    the last is made again. An event that has not been through all its handlers is left out. What
+    a handler takes from elsewhere, such as the clock of the machine, shows as a divergence.
+
+    Args:
+        workflow: the code: a `WorkflowManager` with its handlers.
+        run: which run: a `Run`, or a correlation_id, of the workflow's own store, or all there is
+            of a run, from anywhere.
+        to: the last position to look at; None for all that have been handled.
+        live: names of steps that really run if the record has no result of them, and of events
+            whose streams are really made.
+        ignore: paths that do not count, as differences have them: ``state.updated``,
+            ``emitted.*.data.at``, ``event.data.at`` (of any event that is emitted), ``result``,
+            ``handler.audit``. ``*`` stands for any one key.
+        guard: end the replay where a handler reaches for something outside the process: the
+            network, other programs, files to write. Steps that are ``live`` may.
+        before: called in the handler's context just before each attempt. Plain functions are
+            then called in the event loop's thread, and timeouts do not count.
+
+    Returns:
+        what came of it, with the first divergence if there is one.
+
+    Raises:
+        RunNotFoundError: there is no such run.
+        InvalidValueError: ``to`` is no position.
+        StoreError: the run could not be read.
+    """
+    if to is not None and (type(to) is not int or to < 0):
+        raise InvalidValueError("to", f"is {to!r}; it is a position, from 0")
+    program = workflow.program
+    archive = run if isinstance(run, Archive) else await _read(program, run)
+    rerunning = _Rerun(program, archive, frozenset(live), ignore, before)
+    guarded = refusal.set(rerunning.scene.refuse if guard else None)
+    if guard:
+        install(rerunning.scene.loop)
+    try:
+        return await rerunning.go(to)
+    finally:
+        refusal.reset(guarded)
+
+
+async def _read(program: Program, run: Named | str) -> Archive:
+    name = run if isinstance(run, str) else run.correlation_id
+    found = await (await program.reader()).read_archives([name])
+    if not found:
+        raise RunNotFoundError(
+            f"there is no run {name!r} in {program.place}; `flowstore runs` lists those there are"
+        )
+    return found[0]
+
+
+class _Rerun:
+    """One run that is executed again."""
+
+    def __init__(
+        self,
+        program: Program,
+        archive: Archive,
+        live: Collection[str],
+        ignore: Sequence[str],
+        before: Before | None,
+    ) -> None:
+        self._program = program
+        self._archive = archive
+        self._record = Record(archive)
+        self.scene = Scene(program, self._record, live=live, before=before)
+        self._judge = Judge(self._record, program.codec, ignore)
+        self._events = 0
+        self._until = 0
+
+    async def go(self, to: int | None) -> Report:
+        """Go through the events, to the last one or the first divergence."""
+        record = self._record
+        last = record.last if to is None else min(to, record.last)
+        divergence: Divergence | None
+        try:
+            run = self.scene.run = self._start()
+        except FlowstoreError as error:
+            divergence = self._refused(1, error)
+        else:
+            divergence = await self._go_through(run, last)
+            if divergence is None and last == record.last:
+                divergence = self._left(run)
+        row = self._archive.run
+        return Report(
+            correlation_id=row.correlation_id,
+            workflow=row.workflow,
+            status=row.status,
+            events=self._events,
+            until=self._until,
+            divergence=divergence,
+        )
+
+    async def _go_through(self, run: ActiveRun, last: int) -> Divergence | None:
+        for position in range(1, last + 1):
+            self._until = position
+            divergence = await self._handle(run, position)
+            if divergence is not None:
+                return divergence
+            if position % _TURN == 0:
+                await asyncio.sleep(0)
+        return None
+
+    def _start(self) -> ActiveRun:
+        row = self._archive.run
+        run = ActiveRun(
+            id=row.id,
+            correlation_id=row.correlation_id,
+            epoch=0,
+            cursor=0,
+            head=row.head,
+            loaded=0,
+            number=0,
+            state=State(self._program.kind),
+            pending=deque(),
+        )
+        run.steps = self._record.steps
+        return run
+
+    def _left(self, run: ActiveRun) -> Divergence | None:
+        """Look at handlers that wait still: what they emitted before is in the log."""
+        for position, handler in sorted(run.parked):
+            found = self._judge.still_parked(position, handler)
+            if found is not None:
+                return found
+        return None
+
+    # --- one event -----------------------------------------------------------------------
+
+    async def _handle(self, run: ActiveRun, position: int) -> Divergence | None:
+        record, scene = self._record, self.scene
+        stored = record.at(position)
+        rows = record.rows(position)
+        try:
+            handlers = scene.routes.handlers(stored.name)
+            if not rows and (not (handlers or run.parked) or stored.id in record.refused):
+                return None
+            scene.event = stored
+            gone = self._gone(stored, rows, handlers)
+            if gone is not None:
+                return gone
+            news = [each.name for each in handlers if self._is_new(stored, rows, each)]
+            called = self._prime(run, position, rows, news)
+            done = await handle_event(scene, run, stored._replace(expires_at=None))
+        except Halt:
+            return scene.halted
+        except FlowstoreError as error:
+            return scene.halted or self._refused(position, error)
+        if scene.halted is not None:
+            return scene.halted
+        return self._take(run, stored, done, called, news)
+
+    def _prime(
+        self, run: ActiveRun, position: int, rows: Mapping[str, TransitionRow], news: list[str]
+    ) -> dict[str, TransitionRow]:
+        """Have the last attempts made again, and no others; return them."""
+        called: dict[str, TransitionRow] = {}
+        if run.finished:
+            run.finished.clear()
+        if run.tries:
+            run.tries.clear()
+        for name in news:
+            run.finished.add((position, name))
+        for name, row in rows.items():
+            if not is_repeatable(row):
+                run.finished.add((position, name))
+                continue
+            called[name] = row
+            if row.attempt > 1:
+                run.tries[position, name] = row.attempt - 1
+        if self.scene.announced:
+            self.scene.announced.clear()
+        self.scene.entered.clear()
+        return called
+
+    def _take(
+        self,
+        run: ActiveRun,
+        stored: StoredEvent,
+        done: Done,
+        called: dict[str, TransitionRow],
+        news: list[str],
+    ) -> Divergence | None:
+        """Take in what the handlers did, if it is what they did then."""
+        scene = self.scene
+        for row in done.transitions:
+            if row.change is not None:
+                scene.past.changes.append((row.number, row.change))
+        if done.transitions:
+            run.number = done.transitions[-1].number
+        if called:
+            self._events += 1
+        divergence = self._judge.compare(scene, stored, done, called)
+        if divergence is not None:
+            return divergence
+        for name, row in self._record.rows(stored.position).items():
+            if name not in called and row.arranged is not None:
+                run.arrange(arranged.read(row.arranged, run.id))
+        scene.past.look(run.state, run.number)
+        if news and not (done.completed or done.ready_at is not None):
+            return self._added(stored, news[0])
+        return None
+
+    # --- handlers that are not the same ----------------------------------------------------
+
+    def _gone(
+        self, stored: StoredEvent, rows: Mapping[str, TransitionRow], handlers: Sequence[Handler]
+    ) -> Divergence | None:
+        """Find a handler that was called then, and is not registered for the event now."""
+        known = [each.name for each in handlers]
+        for name in rows:
+            if name in known:
+                continue
+            place, base = self._record.origin(stored.position, name, known)
+            event = self._record.at(place).name
+            if any(each.name == base for each in self.scene.routes.handlers(event)):
+                continue
+            if self._judge.ignores(f"handler.{base}"):
+                continue
+            now = ", ".join(map(repr, known)) or "none"
+            message = (
+                f"position {stored.position}, {stored.name!r}: handler {base!r} was called then, "
+                f"and is not registered for {event!r} now (registered: {now}); if it has a new "
+                f"name, register it with name={base!r}"
+            )
+            return self._about_handler(stored, base, message, expected=name, actual=known)
+        return None
+
+    def _is_new(
+        self, stored: StoredEvent, rows: Mapping[str, TransitionRow], handler: Handler
+    ) -> bool:
+        if handler.name in rows or handler is OVERDUE:
+            return False
+        if handler.task is None:
+            return True
+        codec = self._program.codec
+        return handler.accepts(codec.decode(stored.name, stored.version, stored.data))
+
+    def _added(self, stored: StoredEvent, name: str) -> Divergence | None:
+        """Return that a handler was not called then, unless the event's turn was cut short."""
+        rows = self._record.rows(stored.position)
+        is_whole = all(row.outcome != "retried" for row in rows.values())
+        if not is_whole or self._judge.ignores(f"handler.{name}"):
+            return None
+        message = (
+            f"position {stored.position}, {stored.name!r}: handler {name!r} is registered for it "
+            f"now, and was not called then; if that is intended, ignore handler.{name}"
+        )
+        return self._about_handler(stored, name, message, expected=[*rows], actual=name)
+
+    def _about_handler(
+        self, stored: StoredEvent, name: str, message: str, *, expected: Any, actual: Any
+    ) -> Divergence:
+        return Divergence(
+            position=stored.position,
+            event=stored.name,
+            handler=name,
+            kind="handler",
+            message=message,
+            expected=expected,
+            actual=actual,
+        )
+
+    def _refused(self, position: int, error: FlowstoreError) -> Divergence:
+        """Return that an event, or the state, does not fit the code."""
+        name = self._record.at(position).name if self._archive.events else PROGRESS
+        return Divergence(
+            position=position,
+            event=name,
+            handler=None,
+            kind="error",
+            message=f"position {position}, {name!r}: {error}",
+            actual={"error": str(error), "exception": type(error).__name__},
+        )

@@ -1,0 +1,326 @@
+"""What handlers are given while a run is executed again: all of it from the record."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from bisect import bisect_right
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from flowstore import token
+from flowstore.clock import Clock
+from flowstore.engine.calls import call_step, in_thread
+from flowstore.engine.raised import raised_again
+from flowstore.outside import refusal
+from flowstore.replay.chunks import Streams
+from flowstore.replay.report import Divergence, Moment
+from flowstore.store.base import Behind, Load, LoadParked, ParkedWork
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Awaitable, Callable, Collection
+
+    from flowstore.engine.active import ActiveRun
+    from flowstore.engine.attempt import Attempt
+    from flowstore.engine.program import Program
+    from flowstore.replay.record import Record
+    from flowstore.replay.report import Kind
+    from flowstore.state import State
+    from flowstore.store.base import Committed, NewEvent, Operation, StepRow, StoredEvent
+    from flowstore.token import Claimed
+
+    Before = Callable[[Moment], None]
+
+
+class Halt(BaseException):
+    """Ends a replay; no Exception, so that ``except Exception`` lets it pass."""
+
+
+class RecordedClock(Clock):
+    """Says the time that it was then; randomness is repeatable anyhow.
+
+    Args:
+        program_clock: where the workflow has its randomness from.
+        is_patient: timeouts do not count, as someone is debugging.
+    """
+
+    def __init__(self, program_clock: Clock, *, is_patient: bool) -> None:
+        self._clock = program_clock
+        self._is_patient = is_patient
+        self.moment = 0
+
+    def now(self) -> int:
+        """Return when the attempt at hand began."""
+        return self.moment
+
+    def new_id(self) -> str:
+        """Return an id; no handler is given one."""
+        return self._clock.new_id()
+
+    def random(self, seed: str) -> random.Random:
+        """Return what the workflow's clock gives for this seed."""
+        return self._clock.random(seed)
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep in real time: it is a handler's timeout that asks."""
+        await asyncio.sleep(3600 * 24 * 365 if self._is_patient else seconds)
+
+
+class Scene:
+    """Implements `flowstore.engine.handle.Around` over the record of one run.
+
+    Args:
+        program: the code that is called.
+        record: the run.
+        live: names of steps, and of events with streams, that really run.
+        before: called before each attempt; also has plain functions called where this runs.
+
+    Attributes:
+        announced: events that were appended while their handler was at work.
+        entered: the handlers of the event at hand that were called.
+        halted: why the replay ends here.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        record: Record,
+        *,
+        live: Collection[str] = (),
+        before: Before | None = None,
+    ) -> None:
+        self.codec = program.codec
+        self.routes = program.routes
+        self.resources = program.resources
+        self.tasks = program.tasks
+        self.workflow = program.name
+        self.loop = asyncio.get_running_loop()
+        self._time = RecordedClock(program.clock, is_patient=before is not None)
+        self.clock: Clock = self._time
+        self.logger = _quiet()
+        self.worker_id = "replay"
+        self.streams = Streams(self, record, live)
+        self.announced: list[NewEvent] = []
+        self.entered: set[str] = set()
+        self.halted: Divergence | None = None
+        self.past = States()
+        self.run: ActiveRun | None = None
+        self.event: StoredEvent | None = None
+        self._record = record
+        self._live = live
+        self._before = before
+        self._attempt: Attempt | None = None
+
+    # --- the end of a replay -------------------------------------------------------------
+
+    def halt(self, kind: Kind, handler: str | None, message: str, actual: Any = None) -> NoReturn:
+        """End the replay here, whatever the handler does about it."""
+        halt = Halt(message)
+        event, run = self.event, self.run
+        if event is not None and self.halted is None:
+            self.halted = Divergence(
+                position=event.position,
+                event=event.name,
+                handler=handler,
+                kind=kind,
+                message=message,
+                actual=actual,
+            )
+        if run is not None:
+            run.error = halt
+        raise halt
+
+    def refuse(self, what: str) -> NoReturn:
+        """End the replay as a handler reaches for something outside."""
+        name = None if self._attempt is None else self._attempt.recorded_as
+        self.halt(
+            "reach",
+            name,
+            f"position {self._position}: handler {name!r} reached for {what}, outside of a step; "
+            "what it does to the outside belongs into ctx.step, whose result is then recorded",
+            what,
+        )
+
+    def origin_of(self, position: int, handler: str) -> tuple[int, str]:
+        """Return the event that a handler handles, and its name there."""
+        if "@" not in handler:
+            return position, handler
+        known = [each.name for each in self.routes.handlers(self._record.at(position).name)]
+        return self._record.origin(position, handler, known)
+
+    @property
+    def _position(self) -> int:
+        return 0 if self.event is None else self.event.position
+
+    # --- attempts ------------------------------------------------------------------------
+
+    def started_at(self, position: int, handler: str) -> int:
+        """Return when this attempt began then."""
+        row = self._record.row(position, handler)
+        if row is not None:
+            self._time.moment = row.started_at
+        return self._time.moment
+
+    def enter(self, attempt: Attempt) -> None:
+        """Take note that a handler's function is called now; let a debugger in."""
+        self._attempt = attempt
+        self.entered.add(attempt.recorded_as)
+        if self._before is None:
+            return
+        row = self._record.row(attempt.position, attempt.recorded_as)
+        moment = Moment(
+            position=attempt.position,
+            handler=attempt.recorded_as,
+            attempt=attempt.attempt,
+            event=attempt.event,
+            function=attempt.handler.function,
+            outcome=None if row is None else row.outcome,
+        )
+        unguarded = refusal.set(None)
+        try:
+            self._before(moment)
+        finally:
+            refusal.reset(unguarded)
+
+    async def call_plain(self, name: str, function: Callable[[], Any]) -> Any:
+        """Call a plain function in a thread, or right here for a debugger."""
+        if self._before is not None:
+            return function()
+        return await in_thread(name, function)
+
+    def call_step(
+        self,
+        place: tuple[int, str, str, int],
+        function: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        keywords: dict[str, Any],
+    ) -> Awaitable[Any]:
+        """Let a step fail as it did then, or really run if that is wanted; else end here."""
+        name = place[2]
+        if name in self._live:
+            return _unguarded(call_step(name, function, arguments, keywords))
+        failure = self._record.failures.get(place)
+        if failure is not None:
+            raise raised_again(failure)
+        handler = None if self._attempt is None else self._attempt.recorded_as
+        which = "" if place[3] == 1 else f", call {place[3]} of that name,"
+        return self.halt(
+            "step",
+            handler,
+            f"position {self._position}: handler {handler!r} reached for step {name!r}{which} "
+            f"which is not recorded; have it really run with live=[{name!r}] (--live {name!r}), "
+            "or see why it was not reached then",
+            name,
+        )
+
+    async def record_step(self, run: ActiveRun, step: StepRow) -> None:
+        """Leave the record as it is."""
+
+    def token(self, task: Claimed) -> str:
+        """Return the token as it was given out, if the record has it: its signature is secret."""
+        made = token.make(b"replay", task)
+        body = made.partition(".")[0]
+        known = re.compile(re.escape(body) + r"\.[A-Za-z0-9_-]+")
+        for text in self._texts():
+            found = known.search(text)
+            if found is not None:
+                return found[0]
+        return made
+
+    def _texts(self) -> list[str]:
+        """Return what the record has of what was made at the event at hand, or later."""
+        archive, position = self._record.archive, self._position
+        texts = [row.change for row in archive.transitions if row.position >= position]
+        for event in archive.events[position:]:
+            texts += [event.data, event.metadata]
+        texts += [step.result for step in archive.steps]
+        texts += [row.arranged for row in archive.transitions if row.position >= position]
+        return [*filter(None, texts), archive.run.result or ""]
+
+    # --- the store -----------------------------------------------------------------------
+
+    async def was_refused(self, run: ActiveRun, event_id: str) -> bool:  # noqa: ARG002 - of one run
+        """Tell whether an event of the log was found to be stale."""
+        return event_id in self._record.refused
+
+    def perform(self, operation: Operation) -> asyncio.Future[Any]:
+        """Answer from the record; nothing of a replay writes."""
+        future: asyncio.Future[Any] = self.loop.create_future()
+        events = self._record.archive.events
+        if isinstance(operation, Load):
+            future.set_result(events[operation.after : operation.after + operation.limit])
+        elif isinstance(operation, LoadParked):
+            row = operation.row
+            behind = Behind.read(row.answers)
+            work = ParkedWork(events[row.position - 1])
+            work.events = {place: events[place - 1] for place in behind.places()}
+            numbers = [row.state_number, *(each for _, each in behind.waits if each is not None)]
+            work.states = self.past.at(numbers)
+            future.set_result(work)
+        else:
+            raise TypeError(operation)
+        return future
+
+    def announce(
+        self,
+        run: ActiveRun,  # noqa: ARG002 - there is one
+        event: NewEvent,
+        *,
+        repeats: bool,  # noqa: ARG002 - that is for the store
+    ) -> asyncio.Future[Committed]:
+        """Keep an event for comparison."""
+        self.announced.append(event)
+        return self.loop.create_future()
+
+
+class States:
+    """What the state was after each transition of a replay, for handlers that waited.
+
+    Attributes:
+        changes: each change, with the number of its transition.
+    """
+
+    def __init__(self) -> None:
+        self.changes: list[tuple[int, str]] = []
+        self._snapshots: list[tuple[int, str]] = []
+
+    def look(self, state: State, number: int) -> None:
+        """Note the whole state where a store would."""
+        if state.snapshot_due():
+            self._snapshots.append((number, state.document()))
+            state.snapshot_taken()
+
+    def at(self, numbers: list[int]) -> list[tuple[str | None, list[str]]]:
+        """Return what the state was at these moments, as `ParkedWork` has it."""
+        found: list[tuple[str | None, list[str]]] = []
+        last = 0
+        for number in numbers:
+            snapshot: str | None = None
+            newest = bisect_right(self._snapshots, number, key=_number)
+            if newest and self._snapshots[newest - 1][0] > last:
+                last, snapshot = self._snapshots[newest - 1]
+            start, end = (bisect_right(self.changes, each, key=_number) for each in (last, number))
+            found.append((snapshot, [change for _, change in self.changes[start:end]]))
+            last = max(last, number)
+        return found
+
+
+def _number(item: tuple[int, str]) -> int:
+    return item[0]
+
+
+def _quiet() -> logging.Logger:
+    """Return a logger that says nothing: what failed then is in the record."""
+    logger = logging.Logger("flowstore.replay")  # noqa: LOG001 - it is no one's child
+    logger.disabled = True
+    return logger
+
+
+async def _unguarded(call: Awaitable[Any]) -> Any:
+    """Await a call that may reach outside."""
+    guarded = refusal.set(None)
+    try:
+        return await call
+    finally:
+        refusal.reset(guarded)
