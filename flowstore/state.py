@@ -29,6 +29,8 @@ _LARGE: Final = 1024  # bytes of JSON from which on a changed value is searched 
 _LIST_OF_STR: Final = 2048  # bytes of JSON from which on such a list is compared unencoded
 _LONG: Final = 32  # characters from which on a str is extended instead of set
 _PER_CHANGE: Final = 64  # bytes that a change costs beside its own length
+_MOST_IDLE: Final = 1024  # times that nothing changed before which no snapshot is due
+_PER_IDLE: Final = 16  # bytes of a snapshot that one of these times may cost
 _LEAST_SNAPSHOT: Final = 16 * 1024  # bytes of changes below which no snapshot is due
 _COMMA: Final = 44
 _SHORT: Final = 19  # characters of JSON below which an int is one of 64 bits
@@ -51,6 +53,7 @@ class State:
     """
 
     __slots__ = (
+        "_idle",
         "_keys",
         "_kind",
         "_packed",
@@ -70,6 +73,7 @@ class State:
     ) -> None:
         self._kind = kind
         self._since = sum(len(change.encode()) + _PER_CHANGE for change in changes)
+        self._idle = 0
         self._packed: str | None = None
         self._begin(replay(snapshot, changes))
 
@@ -150,6 +154,7 @@ class State:
         if keys != self._keys:
             return self._save(document, keys, changed, fresh)
         if not changed:
+            self._idle += 1
             return None
         short = self._save_short(changed, fresh) if is_short else None
         return short or self._save(document, keys, changed, fresh)
@@ -164,12 +169,15 @@ class State:
         return self._total + 1 if self._total else 2
 
     def snapshot_due(self) -> bool:
-        """Tell whether the changes since the last snapshot have outgrown a new one."""
-        return self._since >= _LEAST_SNAPSHOT and self._since >= self.saved_bytes
+        """Tell whether reading the changes since the last snapshot costs more than a new one."""
+        if self._since >= _LEAST_SNAPSHOT and self._since >= self.saved_bytes:
+            return True
+        # Transitions without a change are passed over one by one when a state is read.
+        return self._idle >= _MOST_IDLE and self._idle * _PER_IDLE >= self.saved_bytes
 
     def snapshot_taken(self) -> None:
         """Note that `document` has been handed to the store as a snapshot."""
-        self._since = 0
+        self._since = self._idle = 0
 
     # --- finding what changed ---
 

@@ -404,6 +404,21 @@ def test_snapshot_is_due_when_changes_outgrow_it() -> None:
     assert written <= 2 * changed
 
 
+def test_a_snapshot_is_due_when_nothing_has_changed_for_long() -> None:
+    """G11: reading a state passes over no more transitions than its size allows."""
+    state = State(StateKind())
+    state.value["text"] = "x" * 32_000
+    state.change()
+    state.snapshot_taken()
+    waited = 0
+    while not state.snapshot_due():
+        assert state.change() is None
+        waited += 1
+    assert waited * 16 >= state.saved_bytes > (waited - 1) * 16
+    state.snapshot_taken()
+    assert not state.snapshot_due()
+
+
 def test_replayed_changes_count_towards_the_next_snapshot() -> None:
     change = json.dumps([["=", ["a"], "x" * 5000]])
     assert not State(StateKind(), None, [change] * 3).snapshot_due()
