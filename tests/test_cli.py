@@ -28,7 +28,7 @@ def path(tmp_path: Path) -> Path:
     return path
 
 
-COMMANDS = ("runs", "show", "log", "state", "send", "complete", "drops", "verify")
+COMMANDS = ("runs", "show", "log", "state", "send", "complete", "drops", "verify", "replay")
 GROUPS = {"db": ("upgrade", "current", "check"), "dead": ("list",)}
 
 

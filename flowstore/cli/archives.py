@@ -1,0 +1,55 @@
+"""Reading whole runs: from a store, read-only, or from a file that was exported."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flowstore.cli.reading import file_of, read
+from flowstore.errors import RunNotFoundError, StoreUnavailableError
+
+if TYPE_CHECKING:
+    from flowstore.store.archive import Archive
+    from flowstore.store.queries import Queries
+
+EXPORTED = ".jsonl"
+
+
+def archive_of(store: str, correlation_id: str) -> Archive:
+    """Return all there is of a run.
+
+    Args:
+        store: the database, or a file of exported runs.
+        correlation_id: the run.
+
+    Raises:
+        RunNotFoundError: there is no such run.
+        StoreUnavailableError: there is no such file.
+    """
+    if store.endswith(EXPORTED):
+        return _exported(Path(store), correlation_id)
+
+    async def work(queries: Queries) -> list[Archive]:
+        return await queries.read_archives([correlation_id])
+
+    found = read(store, work)
+    if not found:
+        raise _missing(file_of(store), correlation_id)
+    return found[0]
+
+
+def _exported(path: Path, correlation_id: str) -> Archive:
+    from flowstore.replay import read_file  # noqa: PLC0415 - most commands do not need it
+
+    if not path.exists():
+        raise StoreUnavailableError(
+            f"{path}: there is no such file; make one with flowstore export"
+        )
+    for archive in read_file(path):
+        if archive.run.correlation_id == correlation_id:
+            return archive
+    raise _missing(path, correlation_id)
+
+
+def _missing(path: Path, correlation_id: str) -> RunNotFoundError:
+    return RunNotFoundError(f"{path}: there is no run {correlation_id!r}")

@@ -1,0 +1,135 @@
+"""The command ``replay``: a run is executed again, perhaps in a debugger."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import TYPE_CHECKING
+
+import typer
+
+from flowstore.cli import output
+from flowstore.cli.archives import archive_of
+from flowstore.cli.debugger import HandlerDebugger
+from flowstore.cli.loading import load
+from flowstore.cli.options import FAILED, OK
+from flowstore.replay import rerun
+from flowstore.store.base import DEAD
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from flowstore.manager import WorkflowManager
+    from flowstore.replay import Moment, Report
+    from flowstore.store.archive import Archive
+
+_SHOWN = 20
+"""How many differences are printed at most."""
+
+
+def replay(
+    store: str,
+    correlation_id: str,
+    *,
+    app: str,
+    to: int | None,
+    stop_at: int | None,
+    is_debugged: bool,
+    live: Sequence[str],
+    ignore: Sequence[str],
+    is_guarded: bool,
+    as_json: bool,
+) -> int:
+    """Execute a run again and print what came of it."""
+    if as_json and (is_debugged or stop_at is not None):
+        raise typer.BadParameter("the debugger talks on standard output", param_hint="--json")
+    workflow = load(app)
+    archive = archive_of(store, correlation_id)
+    if is_debugged and stop_at is None:
+        stop_at = _failing(workflow, archive, to, ignore, is_guarded=is_guarded)
+        if stop_at is None:
+            output.write("nothing failed and nothing diverges; name an event with --break N\n")
+            return OK
+    debugging = None if stop_at is None else Debugging(stop_at)
+    last = to if stop_at is None else max(to or 0, stop_at)
+    report = asyncio.run(
+        rerun(
+            workflow,
+            archive,
+            to=last,
+            live=live,
+            ignore=ignore,
+            guard=is_guarded,
+            before=debugging,
+        )
+    )
+    sys.settrace(None)
+    if debugging is not None and debugging.is_left:
+        return FAILED
+    _print(report, as_json=as_json)
+    if debugging is not None and not debugging.has_stopped and report.is_identical:
+        output.note(f"no handler was called at position {stop_at}")
+    return OK if report.is_identical else FAILED
+
+
+def _failing(
+    workflow: WorkflowManager,
+    archive: Archive,
+    to: int | None,
+    ignore: Sequence[str],
+    *,
+    is_guarded: bool,
+) -> int | None:
+    """Return the position of the first dead or diverging event.
+
+    No step really runs for this: one that is not recorded is where it diverges.
+    """
+    report = asyncio.run(rerun(workflow, archive, to=to, ignore=ignore, guard=is_guarded))
+    found = [row.position for row in archive.transitions if row.outcome == DEAD]
+    found = [position for position in found if to is None or position <= to]
+    if report.divergence is not None:
+        found.append(report.divergence.position)
+    return min(found, default=None)
+
+
+class Debugging:
+    """Has the debugger stop at one event; to be given to `rerun` as ``before``."""
+
+    def __init__(self, position: int) -> None:
+        self._position = position
+        self._debugger = HandlerDebugger()
+        self.has_stopped = False
+
+    @property
+    def is_left(self) -> bool:
+        """Whether the user has quit the debugger."""
+        return self._debugger.is_left
+
+    def __call__(self, moment: Moment) -> None:
+        """Stop in the handler that is about to be called, if its event is the one."""
+        if moment.position != self._position or self.is_left:
+            return
+        self.has_stopped = True
+        ended = "" if moment.outcome is None else f", which was {moment.outcome}"
+        output.write(
+            f"position {moment.position}, {moment.event.name!r}: handler {moment.handler!r}, "
+            f"attempt {moment.attempt}{ended}\n"
+        )
+        sys.stdout.flush()
+        self._debugger.wait_for(moment.function)
+
+
+def _print(report: Report, *, as_json: bool) -> None:
+    if as_json:
+        output.print_json(report.to_json())
+        return
+    name, found = output.printable(report.correlation_id), report.divergence
+    if found is None:
+        events = f"{report.events:,} events handled again up to position {report.until}"
+        output.write(f"{name}: identical, {events}\n")
+        return
+    output.write(f"{name}: diverged ({found.kind}) at {output.printable(found.message)}\n")
+    for difference in found.differences[:_SHOWN]:
+        output.write(f"  {output.printable(str(difference))}\n")
+    if len(found.differences) > _SHOWN:
+        output.note(f"and {len(found.differences) - _SHOWN} more; --json has them all")
