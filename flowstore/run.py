@@ -11,12 +11,14 @@ from flowstore.clock import to_microseconds
 from flowstore.engine import Waiter, Watcher
 from flowstore.errors import InvalidValueError, WaitTimeoutError
 from flowstore.events import TASK_COMPLETED, TASK_FAILED, Receipt, WorkflowEvent
+from flowstore.replay.history import read_history
 from flowstore.store.base import SETTLED, Append, Close, EndTask, NewEvent
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from datetime import datetime
 
+    from flowstore.replay.history import Transition
     from flowstore.runtime import Runtime
     from flowstore.store.base import Appended, OutstandingRecord, RunRecord
 
@@ -103,6 +105,29 @@ class Run:
         reader = await self._runtime.reader()
         snapshot, changes = await reader.read_state(self.correlation_id, at=at)
         return self._runtime.kind.restore(replay(snapshot, changes))
+
+    async def history(
+        self, *, after: int = 0, until: int | None = None
+    ) -> AsyncIterator[Transition]:
+        """Yield what every attempt of every handler found and did, in order.
+
+        It is read page by page, also of a run that goes on; nothing is run or written.
+
+        Args:
+            after: the position to start behind.
+            until: the position to end with; None for the run's last.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+        """
+        await self.info()
+        runtime, reader = self._runtime, await self._runtime.reader()
+        envelope = runtime.engine().streams.event
+        found = read_history(
+            reader, self.correlation_id, after=after, until=until, envelope=envelope
+        )
+        async for transition in found:
+            yield transition
 
     async def wait(self, timeout: float | None = None) -> RunRecord:
         """Return when the run has settled, whoever handles it.

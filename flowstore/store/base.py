@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from flowstore.store.archive import Archive
 from flowstore.store.behind import Behind
-from flowstore.store.keys import DEADLINE_KEY, OURS, is_deadline, timeout_key, wait_key
+from flowstore.store.care_operations import DiscardDead, RetryDead
+from flowstore.store.excerpt import Excerpt
+from flowstore.store.keys import DEADLINE_KEY, OURS, is_deadline, is_retry, timeout_key, wait_key
 from flowstore.store.operations import (
     AddChunks,
     Append,
@@ -44,6 +46,7 @@ from flowstore.store.records import (
     CLOSED,
     CONFLICT,
     DEAD,
+    DISCARDED,
     DROPPED,
     DUPLICATE,
     ENDED,
@@ -89,6 +92,7 @@ __all__ = [
     "CONFLICT",
     "DEAD",
     "DEADLINE_KEY",
+    "DISCARDED",
     "DROPPED",
     "DUPLICATE",
     "ENDED",
@@ -122,9 +126,11 @@ __all__ = [
     "Commit",
     "Committed",
     "DeadLetterRecord",
+    "DiscardDead",
     "DropRecord",
     "DropRow",
     "EndTask",
+    "Excerpt",
     "Fire",
     "FireCron",
     "Fired",
@@ -141,6 +147,7 @@ __all__ = [
     "Reader",
     "Release",
     "Restore",
+    "RetryDead",
     "RetryTask",
     "RunRecord",
     "RunRow",
@@ -161,6 +168,7 @@ __all__ = [
     "TransitionRecord",
     "TransitionRow",
     "is_deadline",
+    "is_retry",
     "timeout_key",
     "wait_key",
 ]
@@ -205,6 +213,31 @@ class Reader(Protocol):
         limit: int | None = None,
     ) -> list[TransitionRecord]:
         """Return transitions of events with ``after < position <= until``, in order."""
+        ...
+
+    async def read_excerpt(
+        self,
+        correlation_id: str,
+        *,
+        after: int = 0,
+        until: int | None = None,
+        limit: int,
+        also: Sequence[int] = (),
+    ) -> Excerpt:
+        """Return events with ``after < position <= until``, ``limit`` at most, and their record.
+
+        ``also`` has positions of further events that came of them; see `read_chosen`.
+        """
+        ...
+
+    async def read_chosen(
+        self, correlation_id: str, *, after: int = 0, until: int | None = None
+    ) -> list[tuple[int, int]]:
+        """Return where emitted events are whose ids their handlers chose.
+
+        Each as the position of the event that it came of, ``after < position <= until``, and its
+        own; an excerpt does not find them by itself. This takes time that grows with the run.
+        """
         ...
 
     async def read_state(

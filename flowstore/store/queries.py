@@ -29,9 +29,11 @@ from flowstore.store.base import (
     TransitionRecord,
 )
 from flowstore.store.counting import RunCounts, count_run
+from flowstore.store.excerpt_queries import read_chosen, read_excerpt
 from flowstore.store.failures import translate
+from flowstore.store.flow_queries import count_flow
 from flowstore.store.outstanding_queries import list_outstanding
-from flowstore.store.selecting import between, key_of, same_place, unhandled
+from flowstore.store.selecting import between, key_of, same_place, still_dead, unhandled
 from flowstore.store.states import read_states
 from flowstore.store.stream_queries import list_streams, read_stream
 
@@ -42,7 +44,8 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, RowMapping, Select
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from flowstore.store.base import Archive
+    from flowstore.store.base import Archive, Excerpt
+    from flowstore.store.flow import Flow
 
 _Result = TypeVar("_Result")
 
@@ -151,6 +154,32 @@ class Queries:
         )
         return [TransitionRecord(**row) for row in await self._read_records(statement)]
 
+    async def read_excerpt(
+        self,
+        correlation_id: str,
+        *,
+        after: int = 0,
+        until: int | None = None,
+        limit: int,
+        also: Sequence[int] = (),
+    ) -> Excerpt:
+        """Return events with ``after < position <= until``, ``limit`` at most, and their record.
+
+        ``also`` has positions of further events that came of them; see `read_chosen`.
+        """
+        place = (after, until, limit)
+        return await self._read(partial(read_excerpt, correlation_id, place, also))
+
+    async def read_chosen(
+        self, correlation_id: str, *, after: int = 0, until: int | None = None
+    ) -> list[tuple[int, int]]:
+        """Return where emitted events are whose ids their handlers chose.
+
+        Each as the position of the event that it came of, ``after < position <= until``, and its
+        own; an excerpt does not find them by itself. This takes time that grows with the run.
+        """
+        return await self._read(partial(read_chosen, correlation_id, after, until))
+
     async def read_state(
         self, correlation_id: str, *, at: int | None = None
     ) -> tuple[str | None, list[str]]:
@@ -209,7 +238,7 @@ class Queries:
             .join(run, transition.c.run_id == run.c.id)
             .join(its_event, same_place(its_event.c, transition.c))
             # A literal, so that SQLite sees that the index of dead letters has them all.
-            .where(transition.c.outcome == literal(DEAD, literal_execute=True))
+            .where(transition.c.outcome == literal(DEAD, literal_execute=True), still_dead())
             .order_by(transition.c.started_at.desc(), run.c.id.desc(), transition.c.number.desc())
             .limit(limit)
         )
@@ -260,6 +289,10 @@ class Queries:
     ) -> list[StreamRecord]:
         """Return a run's streams without their chunks; all of them, or those of these ids."""
         return await self._read(partial(list_streams, correlation_id, stream_ids, _shown_status))
+
+    async def count_flow(self, workflow: str) -> Flow:
+        """Return how often the handlers of a workflow did what, over all of its runs."""
+        return await self._read(partial(count_flow, workflow))
 
     async def count(self, correlation_id: str) -> RunCounts:
         """Return how much the store has of a run; zeros if there is no such run."""

@@ -1,0 +1,352 @@
+"""`run.history()`: what every attempt found and did, and the state folded from it (G11, G12)."""
+
+from __future__ import annotations
+
+import copy
+import json
+import tempfile
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from flowstore import Context, Retry, WorkflowEvent, WorkflowManager
+from flowstore.change import apply
+from flowstore.errors import InvalidStateError, RunNotFoundError
+from flowstore.replay import ABSENT, Difference, differences
+from flowstore.replay.folding import fold
+from flowstore.replay.history import PAGE
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from flowstore.replay.history import Transition
+    from flowstore.run import Run
+
+
+@pytest.fixture
+async def workflow(tmp_path: Path) -> AsyncIterator[WorkflowManager]:
+    workflow = WorkflowManager(f"sqlite:///{tmp_path}/runs.db?synchronous=OFF")
+    yield workflow
+    await workflow.close()
+
+
+async def told(run: Run, **options: int) -> list[Transition]:
+    return [transition async for transition in run.history(**options)]
+
+
+async def settle(workflow: WorkflowManager, *events: WorkflowEvent) -> Run:
+    run = workflow.run("r")
+    async with workflow:
+        for event in events:
+            await run.send(event)
+        await run.wait(20)
+    return run
+
+
+# --- what a transition says -------------------------------------------------------------
+
+
+async def test_what_a_handler_did(workflow: WorkflowManager):
+    async def price(item: str) -> float:
+        return 12.5 if item == "tea" else 3.0
+
+    @workflow.on("order")
+    async def order(event: WorkflowEvent, ctx: Context) -> AsyncIterator[WorkflowEvent]:
+        yield WorkflowEvent.progress("prices", "Looking them up")
+        ctx.state["total"] = sum([await ctx.step("price", price, each) for each in event.data])
+        ctx.schedule(WorkflowEvent("remind"), delay=3600, key="reminder")
+        yield WorkflowEvent("priced", ctx.state["total"])
+        yield WorkflowEvent("mailed", id="mail-1")
+
+    @workflow.on("priced")
+    async def count(event: WorkflowEvent, ctx: Context) -> None:
+        ctx.state["count"] = 1
+        ctx.state["total"] += event.data
+
+    run = await settle(workflow, WorkflowEvent("order", ["tea", "milk"], id="o-1"))
+    first, second = await told(run)
+    assert (first.position, first.number, first.origin, first.attempt) == (1, 1, 1, 1)
+    assert (first.handler, first.outcome, first.error) == ("order", "handled", None)
+    assert (first.event.id, first.event.data) == ("o-1", ["tea", "milk"])
+    assert first.differences == (Difference("state.total", ABSENT, 15.5),)
+    assert [event.name for event in first.emitted] == ["progress", "priced", "mailed"]
+    assert [event.position for event in first.emitted] == [2, 3, 4]
+    assert first.emitted[2].id == "mail-1"
+    assert [(step.name, step.number, step.result) for step in first.steps] == [
+        ("price", 1, 12.5),
+        ("price", 2, 3.0),
+    ]
+    assert [timer.key for timer in first.arranged.timers] == ["reminder"]
+    assert first.code
+    assert first.started_at <= first.steps[0].started_at
+    assert first.steps[1].started_at + first.steps[1].duration <= first.started_at + first.duration
+    assert (second.event.position, second.handler) == (3, "count")
+    assert second.differences == (
+        Difference("state.count", ABSENT, 1),
+        Difference("state.total", 15.5, 31.0),
+    ) or second.differences == (
+        Difference("state.total", 15.5, 31.0),
+        Difference("state.count", ABSENT, 1),
+    )
+    assert (second.emitted, second.steps, second.arranged.timers) == ((), (), [])
+
+
+async def test_attempts_that_failed(workflow: WorkflowManager):
+    tries: list[int] = []
+
+    async def call(number: int) -> str:
+        if number < 3:
+            raise ConnectionError(f"no answer to {number}")
+        return "fine"
+
+    async def pay(event: WorkflowEvent, ctx: Context) -> AsyncIterator[WorkflowEvent]:
+        tries.append(1)
+        yield WorkflowEvent.progress("pay", "Trying")
+        ctx.state["half"] = True
+        ctx.state["said"] = await ctx.step("call", call, len(tries))
+        if event.data == "never":
+            raise ValueError("no money")
+        yield WorkflowEvent("paid")
+
+    workflow.register("pay", pay, retry=Retry(attempts=3, delay=0.001, jitter=0))
+    run = await settle(workflow, WorkflowEvent("pay"))
+    one, two, three = await told(run)
+    assert [each.outcome for each in (one, two, three)] == ["retried", "retried", "handled"]
+    assert [each.attempt for each in (one, two, three)] == [1, 2, 3]
+    assert one.error == "no answer to 1"
+    assert "ConnectionError" in (one.traceback or "")
+    assert [len(each.differences) for each in (one, two, three)] == [0, 0, 2]
+    assert [event.name for event in one.emitted] == ["progress"]
+    assert [event.name for event in three.emitted] == ["paid"]
+    assert [step.result for step in three.steps] == ["fine"]
+
+    run = workflow.run("lost")
+    async with workflow:
+        await run.send(WorkflowEvent("pay", "never"))
+        await run.wait(20)
+    *_, dead = await told(run)
+    assert (dead.outcome, dead.error) == ("dead", "no money")
+    assert [event.name for event in dead.emitted] == ["error"]
+
+
+async def test_a_failed_step_is_one_of_its_attempt(workflow: WorkflowManager):
+    async def call() -> None:
+        raise ConnectionError("no answer")
+
+    @workflow.on("ask")
+    async def ask(_event: WorkflowEvent, ctx: Context) -> None:
+        try:
+            await ctx.step("call", call)
+        except ConnectionError:
+            ctx.state["answer"] = None
+
+    (only,) = await told(await settle(workflow, WorkflowEvent("ask")))
+    assert only.outcome == "handled"
+    assert [(step.name, step.error) for step in only.steps] == [
+        ("call", "ConnectionError: no answer")
+    ]
+
+
+async def test_a_handler_that_waits_is_told_of_in_parts(workflow: WorkflowManager):
+    async def note(text: str) -> str:
+        return text
+
+    @workflow.on("draft")
+    async def publish(_event: WorkflowEvent, ctx: Context) -> AsyncIterator[WorkflowEvent]:
+        ctx.state["stage"] = await ctx.step("first", note, "waiting")
+        yield WorkflowEvent("asked")
+        approved = await ctx.wait_for("approved")
+        ctx.state["stage"] = await ctx.step("second", note, f"by {approved.data}")
+        yield WorkflowEvent("published")
+
+    run = await settle(workflow, WorkflowEvent("draft"))
+    async with workflow:
+        await run.send(WorkflowEvent("noise"))
+        await run.send(WorkflowEvent("approved", "alex"))
+        await run.wait(20)
+    parked, went_on = await told(run)
+    assert (parked.position, parked.origin, parked.outcome) == (1, 1, "parked")
+    assert parked.differences == (Difference("state.stage", ABSENT, "waiting"),)
+    assert [event.name for event in parked.emitted] == ["asked"]
+    assert [step.name for step in parked.steps] == ["first"]
+    assert [row.name for row in parked.arranged.parked] == ["approved"]
+    assert (went_on.origin, went_on.handler, went_on.outcome) == (1, "publish", "handled")
+    assert (went_on.event.name, went_on.position) == ("approved", went_on.event.position)
+    assert went_on.differences == (Difference("state.stage", "waiting", "by alex"),)
+    assert [event.name for event in went_on.emitted] == ["published"]
+    assert [step.name for step in went_on.steps] == ["second"]
+    assert went_on.arranged.woken == [(1, "publish")]
+
+    (alone,) = await told(run, after=1)
+    assert alone == went_on
+
+
+async def test_there_is_no_such_run(workflow: WorkflowManager):
+    with pytest.raises(RunNotFoundError, match="nobody"):
+        await told(workflow.run("nobody"))
+
+
+async def test_a_long_run_is_read_page_by_page(workflow: WorkflowManager):
+    """G11: as many reads as there are pages, and parts are as the whole has them."""
+
+    @workflow.on("e")
+    async def handle(event: WorkflowEvent, ctx: Context) -> AsyncIterator[WorkflowEvent]:
+        ctx.state["sum"] = ctx.state.get("sum", 0) + event.data
+        yield WorkflowEvent("seen", id=f"seen-{event.data}")
+
+    count = PAGE + 20
+    events = [WorkflowEvent("e", number, correlation_id="r") for number in range(count)]
+    run = workflow.run("r")
+    async with workflow:
+        await workflow.send_many(events)
+        await run.wait(60)
+    whole = await told(run)
+    assert [each.event.data for each in whole] == list(range(count))
+    assert [each.emitted[0].id for each in whole] == [f"seen-{each}" for each in range(count)]
+    assert await told(run, after=PAGE - 3, until=PAGE + 3) == whole[PAGE - 3 : PAGE + 3]
+    assert await told(run, after=count + 5) == []
+    reader = await run._runtime.reader()
+    reads: list[object] = []
+    original = reader._read
+    reader._read = lambda work: (reads.append(work), original(work))[1]
+    await told(run)
+    pages = -(-2 * count // PAGE)
+    assert len(reads) <= pages + 4
+
+
+# --- the state, folded ------------------------------------------------------------------
+
+keys = st.sampled_from(["a", "b", "c d"])
+values = st.recursive(
+    st.none() | st.booleans() | st.integers(0, 3) | st.sampled_from(["", "x" * 40, 1.0]),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(keys, inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@dataclass(frozen=True)
+class Deed:
+    """What a handler does to its state."""
+
+    kind: str
+    key: str
+    value: Any
+
+    def do(self, state: dict[str, Any]) -> None:
+        held, value = state.get(self.key), copy.deepcopy(self.value)
+        if self.kind == "set":
+            state[self.key] = value
+        elif self.kind == "remove":
+            state.pop(self.key, None)
+        elif self.kind == "queue" and isinstance(held, list):
+            held[:1] = []
+            held.append(value)
+        elif self.kind == "insert" and isinstance(held, list):
+            held.insert(len(held) // 2, value)
+        elif self.kind == "extend" and isinstance(held, str):
+            state[self.key] = held + "y" * 40
+        elif isinstance(held, dict):
+            held["c d"] = value
+        else:
+            state[self.key] = [value] * 30
+
+
+deeds = st.builds(
+    Deed, st.sampled_from(["set", "remove", "queue", "insert", "extend", "deep"]), keys, values
+)
+works = st.lists(st.lists(deeds, max_size=3), min_size=1, max_size=12)
+
+
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(works=works, retried=st.sets(st.integers(1, 12)))
+async def test_states_folded_from_history_are_those_of_time_travel(
+    works: list[list[Deed]], retried: set[int]
+):
+    failed: set[int] = set()
+    plain: list[dict[str, Any]] = [{}]
+
+    async def work(event: WorkflowEvent, ctx: Context) -> None:
+        for deed in works[event.data]:
+            deed.do(ctx.state)
+        if event.position in retried - failed:
+            failed.add(event.position or 0)
+            raise ConnectionError
+
+    with tempfile.TemporaryDirectory() as folder:
+        workflow = WorkflowManager(f"sqlite:///{folder}/runs.db?synchronous=OFF")
+        workflow.register("work", work, retry=Retry(attempts=2, delay=0, jitter=0))
+        events = [WorkflowEvent("work", number, correlation_id="r") for number in range(len(works))]
+        run = workflow.run("r")
+        async with workflow:
+            await workflow.send_many(events)
+            await run.wait(60)
+        for index in range(len(works)):
+            state = copy.deepcopy(plain[-1])
+            for deed in works[index]:
+                deed.do(state)
+            plain.append(copy.deepcopy(state))
+        folded: dict[str, Any] = {}
+        history = await told(run)
+        for position in range(len(works) + 1):
+            for each in history:
+                if each.position == position and each.change is not None:
+                    before = copy.deepcopy(folded)
+                    apply(folded, each.change)
+                    assert bool(each.differences) == bool(list(differences(before, folded)))
+            assert _exact(folded) == _exact(await run.state(at=position))
+            assert _exact(folded) == _exact(plain[position])
+            later = await told(run, after=position)
+            assert later == [each for each in history if each.position > position]
+        await workflow.close()
+
+
+def _exact(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
+
+
+# --- changes as differences ------------------------------------------------------------
+
+
+def test_each_operation_as_differences():
+    state: dict[str, Any] = {"n": 1, "list": [1, 2, 3], "text": "ab", "deep": {"a b": [0]}, "x": 0}
+    cases: list[tuple[str, list[Difference]]] = [
+        ('[["=",["n"],1.0]]', [Difference("state.n", 1, 1.0)]),
+        ('[["=",["new"],null]]', [Difference("state.new", ABSENT, None)]),
+        ('[["+",["list"],[4]]]', [Difference("state.list[3]", ABSENT, 4)]),
+        ('[["+",["text"],"cd"]]', [Difference("state.text", "ab", "abcd")]),
+        ('[["+",["deep"],{"k":1}]]', [Difference("state.deep.k", ABSENT, 1)]),
+        ('[["=",["deep","a b",0],5]]', [Difference("state.deep['a b'][0]", 0, 5)]),
+        ('[["-",["x"]]]', [Difference("state.x", 0, ABSENT)]),
+        ('[[">",["n"]]]', []),
+        (
+            '[["~",["list"],1,2,[9]]]',
+            [Difference("state.list[1]", 2, 9), Difference("state.list[2]", 3, ABSENT)],
+        ),
+        ('[["=",["n"],2],["=",["n"],1.0]]', []),
+    ]
+    for change, expected in cases:
+        assert list(fold(state, change)) == expected, change
+    assert state == {"n": 1.0, "list": [1, 9, 4], "text": "abcd", "new": None,
+                     "deep": {"a b": [5], "k": 1}}  # fmt: skip
+
+
+def test_what_was_told_does_not_change_later():
+    state: dict[str, Any] = {}
+    (made,) = fold(state, '[["=",["a"],{"b":[1]}]]')
+    fold(state, '[["+",["a","b"],[2]]]')
+    (gone,) = fold(state, '[["-",["a"]]]')
+    fold(state, '[["=",["a"],1]]')
+    assert made.actual == {"b": [1]}
+    assert gone.expected == {"b": [1, 2]}
+
+
+@pytest.mark.parametrize("change", ['[["-",["no"]]]', '[["+",["n"],[1]]]', '[["?",["n"]]]', "[["])
+def test_a_change_that_does_not_fit_is_refused(change: str):
+    with pytest.raises(InvalidStateError, match=r"something else|does not fit"):
+        fold({"n": 1}, change)
