@@ -192,6 +192,11 @@ async def on_error(event: WorkflowEvent, ctx: Context) -> AsyncIterator[PersonNe
         yield PersonNeeded(reason=f"{event.data['handler']}: {event.error}")
 
 
+def pipeline() -> WorkflowManager:
+    """Make the workflow as the program does: for ``flowstore replay --app``."""
+    return Pipeline(Desk(Path("desk"), 0.0, 0.1), Library(), timedelta(seconds=WEEK)).build()
+
+
 # --- commands -----------------------------------------------------------------------------
 
 

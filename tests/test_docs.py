@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 import pytest
 from programs import ROOT
@@ -15,10 +16,12 @@ def text_of(page):
     return (ROOT / "docs" / page).read_text(encoding="utf-8")
 
 
+# Other blocks than programs with what they print are run by the tests of their page, if any.
 PROGRAMS = [
     pytest.param(program, shown, id=program.text.split("\n")[0])
     for page in PAGES
-    for program, shown in zip(blocks(text_of(page))[::2], blocks(text_of(page))[1::2], strict=True)
+    for program, shown in pairwise(blocks(text_of(page)))
+    if program.language == "python"
 ]
 
 
