@@ -120,6 +120,14 @@ class RunExistsError(FlowstoreError):
     """The store has a run of this name already."""
 
 
+class ForkError(FlowstoreError, ValueError):
+    """A run cannot be forked there, or in this way."""
+
+
+class DeadLetterError(FlowstoreError):
+    """There is no such dead letter, or none any more, or its run is closed."""
+
+
 class RunNotFoundError(FlowstoreError, LookupError):
     """There is no run with this correlation_id in the store."""
 

@@ -1,0 +1,184 @@
+"""A run cut off behind an event: what it had by then, and what comes along."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flowstore.errors import ForkError
+from flowstore.replay.origin import Origins, is_arranged
+from flowstore.replay.standing import Pending, closed_at, failure_at, is_left, pending_after
+from flowstore.store.base import (
+    CONFLICT,
+    DUPLICATE,
+    EXPIRED,
+    LEASE_LOST,
+    PARKED,
+    POSTPONED,
+    STALE,
+    WORKING,
+    is_deadline,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from flowstore.store.base import Archive, DropRow, StepRow, StoredEvent, TaskRow, TransitionRow
+
+
+class Cut:
+    """What of a run a fork has.
+
+    Args:
+        archive: the run.
+        at: events up to here are kept, whoever sent them.
+        handled: events up to here have been handled: as many, or one less.
+
+    Attributes:
+        end: the position after which the run was closed; None if it is open.
+        is_closed: it was closed by then.
+        events: those kept, with their old positions.
+        pending: what it waited for.
+        reason: why it has failed, or will; why it was closed.
+        status: of the fork.
+
+    Raises:
+        ForkError: what a fork needs was not recorded.
+    """
+
+    def __init__(self, archive: Archive, at: int, handled: int) -> None:
+        self.archive = archive
+        self.at = at
+        self.handled = handled
+        self.end = closed_at(archive)
+        self.is_closed = self.end is not None and handled >= self.end
+        self.transitions = [row for row in archive.transitions if row.position <= handled]
+        self._origins = Origins(archive)
+        self._tasks = {task.id: task for task in archive.tasks}
+        self.pending = Pending() if self.is_closed else self._pending()
+        waiting = {timer.event_id for timer in self.pending.timers.values()}
+        fired = self.pending.set_ever - waiting
+        self.events = [event for event in archive.events if self._comes_along(event, fired)]
+        self._kept = {event.id: place for place, event in enumerate(self.events, start=1)}
+        self.reason, self.status = archive.run.reason, archive.run.status
+        if not self.is_closed:
+            self.pending.end(self._kept, self._tasks)
+            self._settle()
+
+    def _comes_along(self, event: StoredEvent, fired: set[str]) -> bool:
+        if event.position <= self.at:
+            return True
+        if is_arranged(event.id):
+            # Its timer was removed or set anew later, so it had fired before.
+            return event.id in fired and not event.id.endswith("/end")
+        origin = self._origins.of_event(event)
+        return origin is not None and origin <= self.handled
+
+    def _settle(self) -> None:
+        """Find out how it stands, as the engine would."""
+        self.reason = failure_at(self.archive, self.handled)
+        if self.handled < len(self.events):
+            self.status = "running"
+        elif self.reason is not None:
+            self.status = "failed"  # now that there is nothing left to handle
+            self.pending.give_up()
+        else:
+            waits, tasks = self.pending.counts()
+            self.status = WORKING if tasks else "waiting" if waits else "idle"
+
+    # --- what it waited for ---------------------------------------------------------------
+
+    def _pending(self) -> Pending:
+        old = self._unrecorded()
+        if not old:
+            return pending_after(self.transitions)
+        rest = self.archive.events[self.at :]
+        if self.handled == self.archive.run.cursor and not any(is_arranged(e.id) for e in rest):
+            return Pending.of(self.archive)
+        if any(self._has_waited(place) for place in old):
+            raise ForkError(
+                f"run {self.archive.run.correlation_id!r}: what it waited for at position "
+                f"{self.handled} is not known, for it was recorded by a flowstore that did not "
+                f"keep it; fork it where it stands, at {self.archive.run.cursor}"
+            )
+        return pending_after(self.transitions)
+
+    def _unrecorded(self) -> set[int]:
+        """Return the positions that were handled before what a fork needs was recorded."""
+        new = {
+            event.position
+            for event, digest in zip(self.archive.events, self.archive.hashes, strict=True)
+            if digest is not None
+        }
+        return {
+            row.position
+            for row in self.transitions
+            if row.code is None and row.arranged is None and row.position not in new
+        }
+
+    def _has_waited(self, place: int) -> bool:
+        """Tell whether there are traces of a timer, a task or a wait."""
+        archive, lead = self.archive, f"{place}/"
+        return (
+            any(row.position == place and _has_parked(row) for row in archive.transitions)
+            or any(is_arranged(e.id) and e.id.startswith(lead) for e in archive.events)
+            or any(timer.event_id.startswith(lead) for timer in archive.timers)
+            or any(task.id.startswith(lead) for task in archive.tasks)
+            or any(row.position == place for row in archive.parked)
+            or any(row.position == place for row in archive.collected)
+        )
+
+    # --- rows -----------------------------------------------------------------------------
+
+    @property
+    def tasks(self) -> list[TaskRow]:
+        """Return the tasks, in the order of their ids."""
+        tasks = self._tasks if self.is_closed else self.pending.tasks
+        return [tasks[task_id] for task_id in sorted(tasks)]
+
+    @property
+    def steps(self) -> list[StepRow]:
+        """Return the steps made by then."""
+        steps = self.archive.steps
+        return [step for step in steps if self._origins.of_step(step) <= self.handled]
+
+    def has_stream(self, stream_id: str) -> bool:
+        """Tell whether a stream's event is kept; its id begins with that of the event."""
+        event_id = stream_id
+        while event_id:
+            event_id = event_id.rpartition("/")[0]
+            if event_id in self._kept:
+                return True
+        return False
+
+    def drops(self) -> Iterator[DropRow]:
+        """Return what had been refused by then, with the positions of the fork."""
+        events = {event.id: event.position for event in self.archive.events}
+        later = (row for row in self.archive.transitions if row.position > self.handled)
+        moment = min((row.started_at for row in later), default=None)
+        for drop in self.archive.drops:
+            old = events.get(drop.event_id or "")
+            if old is not None and drop.event_id not in self._kept:
+                continue
+            if self._was_refused(drop, old, moment):
+                is_moved = old is not None and old == drop.position
+                yield drop._replace(
+                    position=self._kept[drop.event_id or ""] if is_moved else drop.position
+                )
+
+    def _was_refused(self, drop: DropRow, place: int | None, moment: int | None) -> bool:
+        if self.is_closed:
+            return True
+        if drop.handler is not None:
+            return self._origins.of_verdict(drop) <= self.handled
+        if drop.reason == LEASE_LOST or (drop.reason == EXPIRED and drop.position is not None):
+            return (drop.position or 0) <= self.handled
+        if drop.reason == STALE and place is not None:
+            # A deadline that was set anew before its event had its turn; else it was closed.
+            return is_deadline(drop.name or "", drop.event_id or "") and not is_left(drop)
+        if drop.reason in {DUPLICATE, CONFLICT} and (place is None or place > self.at):
+            return False
+        return moment is None or drop.created_at < moment
+
+
+def _has_parked(row: TransitionRow) -> bool:
+    return row.outcome in {PARKED, POSTPONED} or "@" in row.handler

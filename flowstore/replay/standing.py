@@ -1,0 +1,159 @@
+"""Where a run stood after an event had been handled: open or closed, and what it waited for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from flowstore.events import ERROR
+from flowstore.routing import OVERDUE
+from flowstore.store import arranged
+from flowstore.store.base import (
+    CLOSED,
+    DEAD,
+    ENDED,
+    INTERNAL,
+    PENDING,
+    CollectedRow,
+    ParkedRow,
+    TaskRow,
+    TimerRow,
+    timeout_key,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
+
+    from flowstore.store.base import Archive, DropRow, StoredEvent, TransitionRow
+
+UNHANDLED: Final = "before this event was handled"
+"""Ends what the ledger says of an event that was pending when its run was closed."""
+
+
+def closed_at(archive: Archive) -> int | None:
+    """Return the position after which a run was closed; None if it is open.
+
+    One that was closed from outside is closed after the first event that it did not handle, or
+    after the last one if it had handled all.
+    """
+    run = archive.run
+    if run.status not in CLOSED:
+        return None
+    rows = archive.transitions
+    if run.status == "completed" or (rows and rows[-1].handler == OVERDUE.name):
+        return rows[-1].position
+    left = [drop.position for drop in archive.drops if drop.position and is_left(drop)]
+    return min(left, default=run.head)
+
+
+def is_left(drop: DropRow) -> bool:
+    """Tell whether a drop is about an event that was pending when its run was closed."""
+    return drop.handler is None and drop.detail is not None and drop.detail.endswith(UNHANDLED)
+
+
+def failure_at(archive: Archive, position: int) -> str | None:
+    """Return why a run was bound to fail after a position, None if it was not."""
+    if archive.run.reason is None:
+        return None
+    events = {event.position: event for event in archive.events}
+    by_id = {event.id: event for event in archive.events}
+    handled = {row.position for row in archive.transitions}
+    found: dict[int, str] = {}
+    for row in archive.transitions:
+        if row.outcome != DEAD or row.position > position:
+            continue
+        event = events[row.position]
+        text = f"handler {row.handler!r} on {event.name!r} at {row.position} failed: {row.error}"
+        told = by_id.get(f"{row.position}/{row.handler}/{ERROR}")
+        is_unheard = (
+            told is not None and _has_passed(archive, told) and told.position not in handled
+        )
+        if event.name == ERROR or is_unheard or text == archive.run.reason:
+            found.setdefault(row.position, text)
+    return found[max(found)] if found else None
+
+
+def _has_passed(archive: Archive, event: StoredEvent) -> bool:
+    return event.position <= archive.run.cursor
+
+
+@dataclass(slots=True)
+class Pending:
+    """What a run waited for, in the order in which it began.
+
+    Attributes:
+        set_ever: ids of the events of all timers that were set, also of those that are gone.
+    """
+
+    timers: dict[str, TimerRow] = field(default_factory=dict[str, TimerRow])
+    tasks: dict[str, TaskRow] = field(default_factory=dict[str, TaskRow])
+    parked: dict[tuple[int, str], ParkedRow] = field(
+        default_factory=dict[tuple[int, str], ParkedRow]
+    )
+    collected: dict[tuple[str, str], CollectedRow] = field(
+        default_factory=dict[tuple[str, str], CollectedRow]
+    )
+    set_ever: set[str] = field(default_factory=set[str])
+
+    @classmethod
+    def of(cls, archive: Archive) -> Pending:
+        """Return what a run waits for now."""
+        return cls(
+            {timer.key: timer for timer in archive.timers},
+            {task.id: task for task in archive.tasks},
+            {(row.position, row.handler): row for row in archive.parked},
+            {(row.key, row.event_id): row for row in archive.collected},
+        )
+
+    def take(self, row: TransitionRow) -> None:
+        """Take in what an attempt has begun and ended."""
+        wanted = arranged.read(row.arranged, row.run_id)
+        for key in wanted.cancelled:
+            self.timers.pop(key, None)
+        for timer in wanted.timers:
+            self.timers.pop(timer.key, None)  # it goes behind the others
+            self.timers[timer.key] = timer
+            self.set_ever.add(timer.event_id)
+        self.tasks |= {task.id: task for task in wanted.tasks}
+        for place in wanted.woken:
+            self.parked.pop(place, None)
+        self.parked |= {(each.position, each.handler): each for each in wanted.parked}
+        for kept in wanted.spent:
+            self.collected.pop(kept, None)
+        self.collected |= {(each.key, each.event_id): each for each in wanted.collected}
+
+    def end(self, ended: Collection[str], known: Mapping[str, TaskRow]) -> None:
+        """Leave out timers that have fired, and tasks that have ended.
+
+        Args:
+            ended: ids of the events that are in the log.
+            known: the tasks as they are now, by id.
+        """
+        for task_id, task in self.tasks.items():
+            if f"{task_id}/end" in ended:
+                self.tasks[task_id] = known.get(task_id, task)._replace(status=ENDED)
+                self.timers.pop(timeout_key(task_id), None)
+        fired = [key for key, timer in self.timers.items() if timer.event_id in ended]
+        for key in fired:
+            del self.timers[key]
+
+    def give_up(self) -> None:
+        """End everything: the run is closed."""
+        self.timers, self.parked, self.collected = {}, {}, {}
+        for task_id, task in self.tasks.items():
+            self.tasks[task_id] = task._replace(status=ENDED)
+
+    def counts(self) -> tuple[int, int]:
+        """Return ``waits`` and ``tasks`` of the run's row."""
+        pending = [task for task in self.tasks.values() if task.status == PENDING]
+        own = sum(task.kind == INTERNAL for task in pending)
+        others = len(pending) - own
+        return len(self.timers) + others + len(self.parked) + len(self.collected), own
+
+
+def pending_after(rows: Iterable[TransitionRow]) -> Pending:
+    """Return what a run waited for after these transitions, had nothing fired or ended."""
+    pending = Pending()
+    for row in rows:
+        pending.take(row)
+    return pending
