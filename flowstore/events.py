@@ -26,7 +26,10 @@ WAIT_EXPIRED = "wait.expired"
 DEADLINE = "deadline"
 """Name of the event that comes to a run when its deadline has passed."""
 
-QUIET = frozenset({PROGRESS, ERROR, WAIT_EXPIRED})
+DEAD_RETRIED = "dead.retried"
+"""Name of the event at which a handler is called again that has failed for good."""
+
+QUIET = frozenset({PROGRESS, ERROR, WAIT_EXPIRED, DEAD_RETRIED})
 """Names of events that are no news if nothing is registered for them."""
 
 

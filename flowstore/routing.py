@@ -6,7 +6,7 @@ import functools
 import inspect
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from flowstore.errors import (
@@ -16,12 +16,12 @@ from flowstore.errors import (
     HandlerChangedError,
     HandlerSignatureError,
 )
-from flowstore.events import DEADLINE, WorkflowEvent
+from flowstore.events import DEAD_RETRIED, DEADLINE, WorkflowEvent
 from flowstore.fingerprint import fingerprint
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from flowstore.codec import Codec
 
@@ -149,6 +149,9 @@ OVERDUE = Handler(
 )
 """Comes last when a run's deadline has passed and no one registered for that: see the engine."""
 
+REVIVER = replace(OVERDUE, name="flowstore.retry", key=DEAD_RETRIED)
+"""Comes last when a dead letter is retried: calls the handler that had failed; see the engine."""
+
 
 class Routes:
     """The registered handlers, and who gets what."""
@@ -159,6 +162,9 @@ class Routes:
         self._handlers: list[Handler] = []
         self._correlate: dict[str | type, str | Callable[[Any], str]] = {}
         self._routed: dict[str, tuple[Handler, ...]] = {}
+
+    def __iter__(self) -> Iterator[Handler]:
+        return iter(self._handlers)
 
     def add(
         self,
@@ -216,18 +222,25 @@ class Routes:
             )
             if name == DEADLINE and all(handler.key == EVERYTHING for handler in found):
                 found = (*found, OVERDUE)
+            if name == DEAD_RETRIED:
+                found = (*found, REVIVER)
             if lineage or not self._codec.types:
                 # A name of no known class may yet be that of one which is defined later.
                 self._routed[name] = found
         return found
 
-    def named(self, name: str, event: str) -> Handler:
+    def named(self, name: str, event: str, *, is_parked: bool = True) -> Handler:
         """Return the handler of this name for an event; if it is gone, one that says so."""
         for handler in self.handlers(event):
             if handler.name == name:
                 return handler
 
         async def missing(_event: object) -> None:
+            if not is_parked:
+                raise ConfigurationError(
+                    f"no handler {name!r} is registered for {event!r}; register it under that "
+                    "name (name=), and retry this dead letter then"
+                )
             raise HandlerChangedError(
                 f"no handler {name!r} is registered for {event!r} any more, and this one was "
                 "parked; register it under its old name (name=) to let such runs go on"

@@ -34,7 +34,7 @@ class ActiveRun:
         collected: events that are kept, by key and id.
         completed: the position of the event that completed a collection last, by key.
         resumed_at: the position that may have been handled in part before.
-        failure: why the run fails when it settles, if it does.
+        failure: why the run fails when it settles, if it does; empty if it no longer does.
         error: why the store refused something that the handler at work asked for.
         is_state_void: the state in memory is not what the store has.
     """

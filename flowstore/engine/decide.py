@@ -74,7 +74,7 @@ def commit_event(
         steps=done.failed_steps,
         statements=done.statements,
         reason=failure,
-        status="idle" if failure is None else "failed",
+        status="failed" if failure else "idle",
         outstanding=done.outstanding,
     )
     if done.ready_at is not None:
@@ -130,7 +130,7 @@ def pass_over(run: ActiveRun, now: int) -> Commit:
         now,
         drained=run.loaded == run.head and not run.in_flight,
         reason=run.failure,
-        status="idle" if run.failure is None else "failed",
+        status="failed" if run.failure else "idle",
     )
 
 

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 from flowstore.engine.attempt import Attempt
 from flowstore.engine.deadline import is_moved, pass_deadline
 from flowstore.engine.decide import Done
+from flowstore.engine.revive import revived
 from flowstore.engine.trigger import awaits, continued_name
 from flowstore.engine.words import printable, told
 from flowstore.errors import EventConflictError, FlowstoreError, HandlerChangedError
-from flowstore.events import DEADLINE, ERROR, PROGRESS, WorkflowEvent
-from flowstore.routing import OVERDUE
+from flowstore.events import DEAD_RETRIED, DEADLINE, ERROR, PROGRESS, WorkflowEvent
+from flowstore.routing import OVERDUE, REVIVER
 from flowstore.store.arranged import to_text as arranged_text
 from flowstore.store.base import (
     DEAD,
@@ -65,7 +66,7 @@ async def handle_event(around: Around, run: ActiveRun, stored: StoredEvent) -> D
     for handler in around.routes.handlers(stored.name):
         if run.finished and (stored.position, handler.name) in run.finished:
             continue
-        if handler is OVERDUE or (
+        if (handler is OVERDUE or handler is REVIVER) or (
             handler.task is not None and not handler.accepts(_data(around, stored))
         ):
             continue
@@ -74,7 +75,7 @@ async def handle_event(around: Around, run: ActiveRun, stored: StoredEvent) -> D
         if done.ready_at is not None or done.completed:
             break
     else:
-        if run.parked:
+        if run.parked or stored.name == DEAD_RETRIED:
             await wake_handlers(around, run, stored, done)
         if stored.name == DEADLINE:
             pass_deadline(around, run, stored, done)
@@ -93,10 +94,26 @@ async def wake_handlers(around: Around, run: ActiveRun, stored: StoredEvent, don
             continue
         work: ParkedWork = await around.perform(LoadParked(row))
         handler = around.routes.named(row.handler, work.event.name)
-        attempt, error = await _try(around, run, stored, handler, (row, work))
+        attempt, error = await _try(around, run, stored, handler, (row, work, stored))
         _conclude(around, stored, attempt, error, done)
         if done.ready_at is not None or done.completed:
             return
+    if stored.name == DEAD_RETRIED:
+        await _revive(around, run, stored, done)
+
+
+async def _revive(around: Around, run: ActiveRun, stored: StoredEvent, done: Done) -> None:
+    """Call the handler again of a dead letter that is retried."""
+    found = await revived(around, run, stored)
+    if found is None or (stored.position, continued_name(found.row)) in run.finished:
+        return
+    if run.failure == found.failure:
+        run.failure = ""
+    work: ParkedWork = await around.perform(LoadParked(found.row))
+    handler = around.routes.named(found.row.handler, work.event.name, is_parked=False)
+    again = (found.row, work, found.waking or stored)
+    attempt, error = await _try(around, run, stored, handler, again)
+    _conclude(around, stored, attempt, error, done)
 
 
 def _conclude(
@@ -117,7 +134,7 @@ async def _try(
     run: ActiveRun,
     stored: StoredEvent,
     handler: Handler,
-    parked: tuple[ParkedRow, ParkedWork] | None = None,
+    parked: tuple[ParkedRow, ParkedWork, StoredEvent] | None = None,
 ) -> tuple[Attempt, BaseException | None]:
     attempt: Attempt | None = None
     run.error = None

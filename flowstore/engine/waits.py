@@ -23,13 +23,16 @@ class WaitingJournal(AttemptJournal):
 
     __slots__ = ()
 
-    def resume(self, row: ParkedRow, work: ParkedWork, stored: StoredEvent) -> None:
+    def resume(
+        self, row: ParkedRow, work: ParkedWork, waking: StoredEvent, stored: StoredEvent
+    ) -> None:
         """Go on with a handler that was parked.
 
         Args:
             row: how it was parked.
             work: what it has behind it.
-            stored: the event that wakes it.
+            waking: the event that ends its wait.
+            stored: the one at hand: the same, if this is not the retry of a dead letter.
 
         Raises:
             InvalidStateError: what was saved of the state cannot be read.
@@ -43,7 +46,7 @@ class WaitingJournal(AttemptJournal):
         self.repeats = True
         began = row.started_at if row.kind == WAIT else self.started_at
         past = self.past = Past(around, run, origin, self.handler_name, began)
-        past.resume(row, work.events, stored)
+        past.resume(row, work.events, waking)
         for step in work.steps:
             key = (step.position, step.handler, step.name, step.number)
             if step.error is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from flowstore.events import DEADLINE
+from flowstore.events import DEAD_RETRIED, DEADLINE
 
 OURS = "flowstore/"
 """Keys of timers that begin with this are the engine's own."""
@@ -13,6 +13,7 @@ DEADLINE_KEY = f"{OURS}deadline"
 """Key of the timer that is the run's deadline."""
 
 _DEADLINE_ID = re.compile(r"\d+/.+/d\d+", re.DOTALL)
+_RETRY_ID = re.compile(r"\d+/.+/r\d+", re.DOTALL)
 
 
 def is_deadline(name: str, event_id: str) -> bool:
@@ -28,3 +29,19 @@ def timeout_key(task_id: str) -> str:
 def wait_key(position: int, handler: str) -> str:
     """Return the key of the timer that ends the wait of a parked handler."""
     return f"{OURS}wait/{position}/{handler}"
+
+
+def retry_id(position: int, handler: str, number: int) -> str:
+    """Return the id of the event that retries a dead letter.
+
+    Args:
+        position: where it is recorded.
+        handler: under which name.
+        number: that of the transition with which the handler failed for good.
+    """
+    return f"{position}/{handler}/r{number}"
+
+
+def is_retry(name: str, event_id: str) -> bool:
+    """Tell whether an event retries a dead letter; no sender can choose an id of its shape."""
+    return name == DEAD_RETRIED and _RETRY_ID.fullmatch(event_id) is not None

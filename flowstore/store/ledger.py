@@ -244,7 +244,7 @@ class Ledger:
         run.updated_at = operation.now
         self._record(run, operation)
         if operation.reason is not None:
-            run.reason = operation.reason
+            run.reason = operation.reason or None
         if operation.close:
             run.result = operation.result
         elif cursor == run.head:
@@ -378,7 +378,7 @@ class Ledger:
                         operation.now,
                     )
                 )
-        run.reason = operation.reason
+        run.reason = operation.reason or None
         self._let_go(run, status, None)
 
 

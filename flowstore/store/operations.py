@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from flowstore.store.archive import Archive
+    from flowstore.store.care_operations import DiscardDead, RetryDead
     from flowstore.store.records import (
         ChunkRow,
         CollectedRow,
@@ -106,6 +107,7 @@ class Commit:
             ``close``, in any case.
         close: close the run: whatever is pending becomes stale, with ``reason``.
         result: what the run came to, as JSON; kept with ``close``.
+        reason: why it has failed, or will; empty if it does not any more, None to leave it.
         ready_at: give the run back and leave it alone until then.
         outstanding: tasks, timers and waits that begin or end with this commit.
         announces: the handler is still at work; one of ``events`` that the run has is no drop,
@@ -363,4 +365,6 @@ Operation = (
     | BeginStream
     | AddChunks
     | Restore
+    | RetryDead
+    | DiscardDead
 )

@@ -23,6 +23,8 @@ CONFLICT = "conflict"
 STALE = "stale"
 EXPIRED = "expired"
 LEASE_LOST = "lease_lost"
+DISCARDED = "discarded"
+"""A dead letter about which nothing is to be done."""
 
 # How a handler's attempt at an event ended.
 HANDLED = "handled"

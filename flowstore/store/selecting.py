@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, exists, select
+from sqlalchemy import Text, and_, cast, exists, select
 
 from flowstore.events import QUIET
 from flowstore.store import schema
-from flowstore.store.base import CONFLICT, DUPLICATE, LEASE_LOST
+from flowstore.store.base import CONFLICT, DISCARDED, DUPLICATE, LEASE_LOST
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, ScalarSelect, Select
 
 # These refuse a second event with the id, or a commit: the event in the log stands.
-_NOT_OF_THE_EVENT = (DUPLICATE, CONFLICT, LEASE_LOST)
+_NOT_OF_THE_EVENT = (DUPLICATE, CONFLICT, LEASE_LOST, DISCARDED)
 
 
 def key_of(correlation_id: str) -> ScalarSelect[int]:
@@ -57,3 +57,26 @@ def unhandled(correlation_id: str | None, *columns: Any) -> Select[*tuple[Any, .
     if correlation_id is not None:
         statement = statement.where(its_event.c.run_id == key_of(correlation_id))
     return statement
+
+
+def still_dead() -> ColumnElement[bool]:
+    """Return what holds for a transition in which a handler failed for good if that is all.
+
+    Its retry is an event with an id that says so, and that it was discarded is a drop.
+    """
+    event, transition, drop = schema.event.alias(), schema.transition.c, schema.drop.alias()
+    place = cast(transition.position, Text) + "/" + transition.handler
+    retried = and_(
+        event.c.run_id == transition.run_id,
+        event.c.id == place + "/r" + cast(transition.number, Text),
+    )
+    discarded = and_(
+        drop.c.run_id == transition.run_id,
+        drop.c.position == transition.position,
+        drop.c.handler == transition.handler,
+        drop.c.reason == DISCARDED,
+    )
+    return and_(
+        ~exists(select(1).select_from(event).where(retried)),
+        ~exists(select(1).select_from(drop).where(discarded)),
+    )

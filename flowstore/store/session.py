@@ -23,6 +23,8 @@ from flowstore.store.execute import RolledBackError, UserStatements
 from flowstore.store.failures import translate
 from flowstore.store.leases import LEASE_SECONDS, Leases
 from flowstore.store.ledger import Ledger
+from flowstore.store.letter_rows import LetterRows
+from flowstore.store.letters import Letters
 from flowstore.store.restore import restore
 from flowstore.store.rows import Rows
 from flowstore.store.url import MEMORY
@@ -195,6 +197,7 @@ class Session:
     def _others(self) -> dict[type[base.Operation], Callable[[Any], Any]]:
         """Return what carries out each operation that is neither commit nor append."""
         waiting, rows = self._ledger.waiting, self._rows
+        letters = Letters(self._ledger, rows, LetterRows(self._connection, rows))
         return {
             base.Claim: self._claims.claim,
             base.Load: lambda load: rows.events_after(load.run_id, load.after, load.limit),
@@ -210,6 +213,8 @@ class Session:
             base.LoadParked: lambda load: rows.load_parked(load.row),
             base.BeginStream: waiting.begin_stream,
             base.AddChunks: waiting.add_chunks,
+            base.RetryDead: letters.retry,
+            base.DiscardDead: letters.discard,
             base.Restore: lambda archives: restore(self._connection, rows, archives),
         }
 
