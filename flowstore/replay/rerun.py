@@ -20,7 +20,7 @@ from flowstore.replay.judge import Judge
 from flowstore.replay.record import Record, is_repeatable
 from flowstore.replay.report import Divergence, Report
 from flowstore.replay.scene import Halt, Scene
-from flowstore.routing import OVERDUE
+from flowstore.routing import OVERDUE, REVIVER
 from flowstore.state import State
 from flowstore.store import arranged
 from flowstore.store.archive import Archive
@@ -297,7 +297,7 @@ class _Rerun:
     def _is_new(
         self, stored: StoredEvent, rows: Mapping[str, TransitionRow], handler: Handler
     ) -> bool:
-        if handler.name in rows or handler is OVERDUE:
+        if handler.name in rows or handler is OVERDUE or handler is REVIVER:
             return False
         if handler.task is None:
             return True

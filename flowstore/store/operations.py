@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from flowstore.store.care_operations import DiscardDead, RetryDead
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from flowstore.store.archive import Archive
-    from flowstore.store.care_operations import DiscardDead, RetryDead
     from flowstore.store.records import (
         ChunkRow,
         CollectedRow,
