@@ -9,18 +9,20 @@ from flowstore import token
 from flowstore.change import replay
 from flowstore.clock import to_microseconds
 from flowstore.engine import Waiter, Watcher
-from flowstore.errors import InvalidValueError, WaitTimeoutError
+from flowstore.errors import InvalidValueError, RunNotFoundError, WaitTimeoutError
 from flowstore.events import TASK_COMPLETED, TASK_FAILED, Receipt, WorkflowEvent
+from flowstore.replay.fork import Edits, fork
 from flowstore.replay.history import read_history
+from flowstore.replay.placing import place
 from flowstore.store.base import SETTLED, Append, Close, EndTask, NewEvent
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
     from datetime import datetime
 
     from flowstore.replay.history import Transition
     from flowstore.runtime import Runtime
-    from flowstore.store.base import Appended, OutstandingRecord, RunRecord
+    from flowstore.store.base import Appended, Archive, OutstandingRecord, RunRecord
 
 _PAGE = 500
 
@@ -174,6 +176,54 @@ class Run:
         await self.info()
         reader = await self._runtime.reader()
         return await reader.list_outstanding(self.correlation_id, limit=limit)
+
+    async def fork(
+        self,
+        *,
+        at: int,
+        edit_event: Mapping[str, Any] | None = None,
+        edit_state: Mapping[str, Any] | None = None,
+        correlation_id: str | None = None,
+        from_now: bool = False,
+    ) -> Run:
+        """Make a new run with the same history up to an event, which goes on from there.
+
+        It goes on with the handlers of whoever serves the workflow: what comes behind the event
+        in this run is done again by the fork, with whatever it does outside. See
+        ``docs/forks.md``.
+
+        Args:
+            at: the position of the last event that comes along as handled.
+            edit_event: a JSON merge patch (RFC 7396) for the event at this position: ``name``,
+                ``data``, ``metadata``, ``error``. Those before it then count as handled, and it
+                is handled anew; an empty one changes nothing else.
+            edit_state: a JSON merge patch for the state that the fork goes on from.
+            correlation_id: the fork's; None for ``<run>~<at>``, with a number if that is taken.
+            from_now: timers are due in as long as they were when the event had been handled;
+                else they keep their times, and those that have passed are due at once.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+            RunExistsError: there is one with the fork's correlation_id.
+            ForkError: the run cannot be forked there.
+            InvalidValueError: what is edited cannot be stored; says where.
+        """
+        runtime, name = self._runtime, self.correlation_id
+        await self.info()
+        store, edits = runtime.store(), Edits(event=edit_event, state=edit_state)
+        found = await store.reader.read_archives([name])
+        if not found:
+            raise RunNotFoundError(f"run {name!r} has just been removed from {runtime.place}")
+
+        def make(new: str) -> Archive:
+            now, codec = runtime.clock.now(), runtime.codec
+            return fork(
+                found[0], at=at, name=new, now=now, codec=codec, edits=edits, from_now=from_now
+            )
+
+        made = await place(store, runtime.codec, make, source=name, at=at, name=correlation_id)
+        runtime.engine().attendance.look_around()
+        return Run(runtime, made.run.correlation_id)
 
     async def cancel(self, reason: str | None = None) -> RunRecord:
         """Close the run as cancelled; a handler at work is stopped and cannot commit.

@@ -112,6 +112,11 @@ class Attendance:
                 waiter.look()
             await waiter.wait(self._host.store.reader)
 
+    def look_around(self) -> None:
+        """Take up what has come into the store in another way than by being sent."""
+        if self._claims.is_serving:
+            self._claims.survey()
+
     async def settle(self, names: list[str]) -> list[str]:
         """Handle these runs until they have settled; return those that no one else had."""
         await self._host.store.become_worker()
