@@ -75,6 +75,7 @@ class Runtime:
             kind=self.kind,
             routes=self.routes,
             tasks=self._tasks,
+            crons=self._crons,
             clock=self.clock,
             resources=self._resources,
             place=self.place,

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from flowstore.codec import Codec
     from flowstore.kind import StateKind
     from flowstore.routing import Routes
+    from flowstore.schedule import Crons
     from flowstore.store.base import Reader
     from flowstore.task import Tasks
 
@@ -26,6 +27,7 @@ class Program:
         kind: what the state is.
         routes: the handlers.
         tasks: the registered tasks.
+        crons: the registered crons.
         clock: where ``ctx.random()`` comes from.
         resources: what handlers share, ``ctx=``.
         place: where its store is, for messages.
@@ -37,6 +39,7 @@ class Program:
     kind: StateKind
     routes: Routes
     tasks: Tasks
+    crons: Crons
     clock: Clock
     resources: Mapping[str, Any]
     place: str
