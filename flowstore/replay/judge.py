@@ -5,17 +5,18 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from flowstore.change import apply
+from flowstore.change import apply, copied
 from flowstore.door import decode_json
 from flowstore.events import ERROR, PROGRESS
 from flowstore.replay import arranged, place
 from flowstore.replay.difference import ABSENT, Difference, child, covers, differences
 from flowstore.replay.record import is_over
 from flowstore.replay.report import Divergence
+from flowstore.store.arranged import read_told
 from flowstore.store.base import DEAD, DROPPED, RETRIED, STALE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from flowstore.codec import Codec
     from flowstore.engine.decide import Done
@@ -34,6 +35,9 @@ class Judge:
 
     Args:
         ignore: paths that do not count.
+
+    Attributes:
+        is_adrift: the state differs from the recorded one in what does not count.
     """
 
     def __init__(self, record: Record, codec: Codec, ignore: Sequence[str]) -> None:
@@ -47,6 +51,7 @@ class Judge:
         self._then = Folded()
         self._now = Folded()
         self._changes: list[tuple[int, str]] | None = None
+        self.is_adrift = False
 
     def ignores(self, path: str) -> bool:
         """Tell whether differences at this path do not count."""
@@ -55,9 +60,9 @@ class Judge:
     # --- one event -----------------------------------------------------------------------
 
     def compare(
-        self, scene: Scene, stored: StoredEvent, done: Done, rows: dict[str, TransitionRow]
-    ) -> Divergence | None:
-        """Return the first thing that differs.
+        self, scene: Scene, stored: StoredEvent, done: Done, rows: Mapping[str, TransitionRow]
+    ) -> Iterator[Divergence]:
+        """Yield what differs, in the order of the handlers.
 
         Args:
             scene: where the handlers were called.
@@ -68,18 +73,17 @@ class Judge:
         actual = {row.handler: row for row in done.transitions}
         for name, was in rows.items():
             now = actual.pop(name, None)
-            found = (
-                self._outcome(scene, stored, name, was, now)
-                or self._emitted(scene, stored, name, done)
-                or (now and self._details(scene, stored, was, now, done))
-            )
-            if found:
-                return found
+            found = self._outcome(scene, stored, name, was, now)
+            if found is not None:
+                yield found
+            yield from self._emitted(scene, stored, name, done)
+            if now is not None:
+                yield from self._details(scene, stored, was, now, done)
         for name, now in actual.items():
             problem = f"handler {name!r} was not called then, and now is {now.outcome}"
             if not self.ignores("outcome"):
-                return _divergence(stored, name, "outcome", problem, (None, _ended(now)))
-        return self._end(stored, done)
+                yield _divergence(stored, name, "outcome", problem, (None, _ended(now)))
+        yield from self._end(stored, done)
 
     def _outcome(
         self,
@@ -116,7 +120,7 @@ class Judge:
 
     def _details(
         self, scene: Scene, stored: StoredEvent, was: TransitionRow, now: TransitionRow, done: Done
-    ) -> Divergence | None:
+    ) -> Iterator[Divergence]:
         """Compare what it arranged, the reason of a drop, and the state behind it."""
         name = was.handler
         if was.arranged != now.arranged:
@@ -125,17 +129,17 @@ class Judge:
             found = self._kept(differences(expected, actual, "arranged"))
             if found:
                 problem = f"handler {name!r} arranged something else: {_told(found)}"
-                return _divergence(stored, name, "arranged", problem, (expected, actual), found)
-        if was.outcome == DROPPED:
+                yield _divergence(stored, name, "arranged", problem, (expected, actual), found)
+        if was.outcome == DROPPED == now.outcome:
             found = self._kept(self._drops(stored, name, done))
             if found:
                 problem = f"handler {name!r} dropped the event for another reason: {_told(found)}"
-                return _divergence(
-                    stored, name, "outcome", problem, (found[0].expected, found[0].actual), found
-                )
+                sides = (found[0].expected, found[0].actual)
+                yield _divergence(stored, name, "outcome", problem, sides, found)
         if was.change != now.change:
-            return self._state(scene, stored, was, now)
-        return None
+            state = self._state(scene, stored, was)
+            if state is not None:
+                yield state
 
     def _drops(self, stored: StoredEvent, name: str, done: Done) -> Iterable[Difference]:
         expected = [
@@ -148,75 +152,73 @@ class Judge:
 
     # --- the state -----------------------------------------------------------------------
 
-    def _state(
-        self,
-        scene: Scene,
-        stored: StoredEvent,
-        was: TransitionRow,
-        now: TransitionRow,
-    ) -> Divergence | None:
+    def _state(self, scene: Scene, stored: StoredEvent, was: TransitionRow) -> Divergence | None:
         """Compare the states themselves: other changes can come to the same."""
+        expected = self.recorded(was.number)
+        actual = self._now.up_to(scene.past.changes, was.number)
+        found = tuple(differences(expected, actual, "state"))
+        kept = self._kept(found)
+        self.is_adrift = self.is_adrift or len(kept) < len(found)
+        if not kept:
+            return None
+        problem = f"handler {was.handler!r} leaves another state: {_told(kept)}"
+        sides = (copied(expected), copied(actual))
+        return _divergence(stored, was.handler, "state", problem, sides, kept)
+
+    def recorded(self, number: int) -> dict[str, Any]:
+        """Return the state as it was recorded behind a transition; this only ever goes on."""
         if self._changes is None:
             self._changes = self._record.changes()
-        expected = self._then.up_to(self._changes, was.number)
-        actual = self._now.up_to(scene.past.changes, now.number)
-        found = self._kept(differences(expected, actual, "state"))
-        if not found:
-            return None
-        name = was.handler
-        problem = f"handler {name!r} leaves another state: {_told(found)}"
-        return _divergence(stored, name, "state", problem, (expected, actual), found)
+        return self._then.up_to(self._changes, number)
+
+    def adopt(self, scene: Scene, document: dict[str, Any]) -> None:
+        """Take note that the replay goes on with this state."""
+        self._now = Folded(copied(document), len(scene.past.changes))
+        self.is_adrift = False
 
     # --- events --------------------------------------------------------------------------
 
     def _emitted(
         self, scene: Scene, stored: StoredEvent, name: str, done: Done
-    ) -> Divergence | None:
+    ) -> Iterator[Divergence]:
         """Compare the events of one handler, those that it announced among them."""
         if not (done.events or scene.announced or self._record.caused):
-            return None
+            return
         where, base = scene.origin_of(stored.position, name)
         prefix = f"{where}/{base}/"
         failure = f"{stored.position}/{name}/{ERROR}"
         is_retried = (stored.position, name) in self._record.retried or where != stored.position
         for event in scene.announced:
             if event.id.startswith(prefix):
-                found = self._announced(stored, name, event, is_unsure=is_retried)
-                if found:
-                    return found
+                yield from self._announced(stored, name, event, is_unsure=is_retried)
         for event in done.events:
             chosen = done.choosers.get(event.id)
             is_mine = event.id.startswith(prefix) if chosen is None else chosen.recorded_as == name
             if is_mine or event.id == failure:
-                found = self._event(stored, name, event)
-                if found:
-                    return found
+                yield from self._event(stored, name, event)
         was = self._record.row(stored.position, name)
-        if was is None or not is_over(was):
-            return None
-        found = self._missing(stored, name, self._record.at(where).id, prefix, failure)
-        if found or is_retried:
-            return found
-        return self._unannounced(stored, name, prefix, was.started_at)
+        if was is not None:
+            yield from self._missing(stored, was, where, prefix)
+            if is_over(was) and not is_retried:
+                yield from self._unannounced(stored, name, prefix, was.started_at)
 
     def _announced(
         self, stored: StoredEvent, name: str, event: NewEvent, *, is_unsure: bool
-    ) -> Divergence | None:
+    ) -> Iterator[Divergence]:
         """Compare what was sent off at once; an attempt that was made again may have sent it."""
         self._seen.add(event.id)
         original = self._record.events.get(event.id)
         row = self._record.row(stored.position, name)
         if is_unsure or row is None:
-            return None
-        if original is not None and original.created_at < row.started_at:
-            return None
-        return self._event(stored, name, event)
+            return
+        if original is None or original.created_at >= row.started_at:
+            yield from self._event(stored, name, event)
 
-    def _event(self, stored: StoredEvent, name: str, event: NewEvent) -> Divergence | None:
+    def _event(self, stored: StoredEvent, name: str, event: NewEvent) -> Iterator[Divergence]:
         self._seen.add(event.id)
         original = self._record.events.get(event.id)
         if original is not None and event[1:6] == original[3:8]:
-            return None
+            return
         actual = self._shown(event)
         expected = None if original is None else self._shown(original)
         if original is None:
@@ -227,30 +229,32 @@ class Judge:
             path = child("emitted", original.name)
             found = self._kept(differences(expected, actual, path))
             problem = f"handler {name!r} emits something else: {_told(found)}"
-        if not found:
-            return None
-        return _divergence(stored, name, "emitted", problem, (expected, actual), found)
+        if found:
+            yield _divergence(stored, name, "emitted", problem, (expected, actual), found)
 
     def _missing(
-        self, stored: StoredEvent, name: str, cause: str, prefix: str, failure: str
-    ) -> Divergence | None:
-        """Find what a handler that is done emitted then, and not now."""
-        for original in self._record.caused.get(cause, ()):
-            if original.id in self._seen:
-                continue
-            if original.id.startswith(prefix):
-                is_mine = _ORDINAL.fullmatch(original.id, len(prefix)) is not None
-            else:
-                is_mine = original.id == failure
-            if is_mine:
-                found = self._gone(stored, name, original)
-                if found:
-                    return found
-        return None
+        self, stored: StoredEvent, was: TransitionRow, where: int, prefix: str
+    ) -> Iterator[Divergence]:
+        """Find what a handler emitted then, and not now."""
+        told = read_told(was.arranged)
+        if told is not None:
+            mine = [self._record.events[each] for each in told.events if each not in self._seen]
+        elif is_over(was):
+            cause = self._record.at(where).id
+            failure = f"{stored.position}/{was.handler}/{ERROR}"
+            mine = [
+                event
+                for event in self._record.caused.get(cause, ())
+                if event.id not in self._seen and _is_of(event.id, prefix, failure)
+            ]
+        else:
+            mine = []
+        for original in mine:
+            yield from self._gone(stored, was.handler, original)
 
     def _unannounced(
         self, stored: StoredEvent, name: str, prefix: str, since: int
-    ) -> Divergence | None:
+    ) -> Iterator[Divergence]:
         for original in self._record.caused.get(stored.id, ()):
             if (
                 original.id not in self._seen
@@ -258,21 +262,17 @@ class Judge:
                 and original.id.startswith(prefix)
                 and _ANNOUNCED.fullmatch(original.id, len(prefix))
             ):
-                found = self._gone(stored, name, original)
-                if found:
-                    return found
-        return None
+                yield from self._gone(stored, name, original)
 
     def _gone(
         self, stored: StoredEvent, name: str | None, original: StoredEvent
-    ) -> Divergence | None:
+    ) -> Iterator[Divergence]:
         expected = self._shown(original)
         found = self._kept([Difference(child("emitted", original.name), expected, ABSENT)])
-        if not found:
-            return None
-        who = "the handlers no longer emit" if name is None else f"handler {name!r} does not emit"
-        problem = f"{who} {original.name!r} ({original.id!r}), which is recorded"
-        return _divergence(stored, name, "emitted", problem, (expected, None), found)
+        if found:
+            who = "no handler emits" if name is None else f"handler {name!r} does not emit"
+            problem = f"{who} {original.name!r} ({original.id!r}), which is recorded"
+            yield _divergence(stored, name, "emitted", problem, (expected, None), found)
 
     def _shown(self, event: NewEvent | StoredEvent) -> dict[str, Any]:
         """Return an event as it is compared, brought up to this code's version."""
@@ -285,52 +285,48 @@ class Judge:
 
     # --- the end of an event, and of the run ---------------------------------------------
 
-    def _end(self, stored: StoredEvent, done: Done) -> Divergence | None:
+    def _end(self, stored: StoredEvent, done: Done) -> Iterator[Divergence]:
         """Compare whether the run was completed, with which result, and ids that were chosen."""
         record = self._record
-        rows = record.rows(stored.position)
-        if record.caused and all(map(is_over, rows.values())):
+        if record.caused and all(map(is_over, record.rows(stored.position).values())):
             for original in record.caused.get(stored.id, ()):
                 is_chosen = original.name != PROGRESS and not _ENGINES.fullmatch(original.id)
                 if is_chosen and original.id not in self._seen and not self._waited(stored):
-                    found = self._gone(stored, None, original)
-                    if found:
-                        return found
+                    yield from self._gone(stored, None, original)
         was, now = record.closed_at == stored.position, done.completed
         if was != now and not self.ignores("completed"):
-            problem = f"the run {'was' if was else 'was not'} completed here, and now it is"
-            problem += "" if now else " not"
-            return _divergence(stored, None, "outcome", problem, (was, now))
+            problem = "the run was completed here, and now it is not"
+            if now:
+                problem = "the run is completed here, which it was not then"
+            yield _divergence(stored, None, "outcome", problem, (was, now))
         if was and now:
             expected = decode_json(record.archive.run.result)
             actual = decode_json(done.result)
-            other = self._kept(differences(expected, actual, "result"))
-            if other:
-                problem = f"the run comes to another result: {_told(other)}"
-                return _divergence(stored, None, "outcome", problem, (expected, actual), other)
-        return None
+            found = self._kept(differences(expected, actual, "result"))
+            if found:
+                problem = f"the run comes to another result: {_told(found)}"
+                yield _divergence(stored, None, "outcome", problem, (expected, actual), found)
 
     def _waited(self, stored: StoredEvent) -> bool:
         """Tell whether a handler of this event has gone on at another: it may emit there."""
         suffix = f"@{stored.position}"
         return any(row.handler.endswith(suffix) for row in self._record.archive.transitions)
 
-    def still_parked(self, position: int, handler: str) -> Divergence | None:
-        """Return what a handler that still waits emitted then and not now."""
-        stored = self._record.at(position)
-        prefix = f"{position}/{handler}/"
-        return self._missing(stored, handler, stored.id, prefix, prefix)
-
     def _kept(self, found: Iterable[Difference]) -> tuple[Difference, ...]:
         return tuple(each for each in found if not self.ignores(each.path))
 
 
 class Folded:
-    """A state that is made from its changes, as far as it is asked for."""
+    """A state that is made from its changes, as far as it is asked for.
 
-    def __init__(self) -> None:
-        self._document: dict[str, Any] = {}
-        self._next = 0
+    Args:
+        document: what it is to begin with.
+        used: so many changes are in that.
+    """
+
+    def __init__(self, document: dict[str, Any] | None = None, used: int = 0) -> None:
+        self._document: dict[str, Any] = {} if document is None else document
+        self._next = used
 
     def up_to(self, changes: Sequence[tuple[int, str]], number: int) -> dict[str, Any]:
         """Return the state after the transition of this number; it only ever goes on."""
@@ -338,6 +334,12 @@ class Folded:
             apply(self._document, changes[self._next][1])
             self._next += 1
         return self._document
+
+
+def _is_of(event_id: str, prefix: str, failure: str) -> bool:
+    """Tell whether an event is one that a handler emitted, or that tells of its failure."""
+    is_mine = event_id.startswith(prefix) and _ORDINAL.fullmatch(event_id, len(prefix)) is not None
+    return is_mine or event_id == failure
 
 
 def _ended(row: TransitionRow) -> dict[str, Any]:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from functools import cached_property
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
+import orjson
+
+from flowstore.store import arranged
 from flowstore.store.base import DEAD, EXPIRED, PARKED, RETRIED, STALE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from flowstore.store.archive import Archive
-    from flowstore.store.base import StoredEvent, TransitionRow
+    from flowstore.store.base import Outstanding, ParkedRow, StoredEvent, TransitionRow
 
 _UNREPEATABLE: Final = re.compile(
     r"^flowstore\.errors\.(HandlerTimeoutError|StatementError|EventConflictError)\b", re.MULTILINE
@@ -23,6 +26,9 @@ _UNREPEATABLE: Final = re.compile(
 _NONE: Final[Mapping[str, TransitionRow]] = {}
 
 Place = tuple[int, str]
+
+EDITED: Final = "edited"
+"""The outcome of what is no handler's attempt: a fork's edit of the state."""
 
 
 class Record:
@@ -69,6 +75,7 @@ class Record:
         handled = archive.transitions[-1].position if archive.transitions else 0
         is_closed = archive.run.status in ("completed", "failed", "cancelled")
         self.closed_at = handled if archive.run.status == "completed" else 0
+        self._fork = _fork_of(archive)
         self.last = handled if is_closed else archive.run.cursor
 
     @cached_property
@@ -87,6 +94,11 @@ class Record:
     def row(self, position: int, handler: str) -> TransitionRow | None:
         """Return the last attempt of a handler at an event."""
         return self._rows.get(position, _NONE).get(handler)
+
+    def name_at(self, position: int) -> str:
+        """Return the run that this was then: up to its beginning, a fork is another one."""
+        name, until = self._fork
+        return name if position <= until else self.archive.run.correlation_id
 
     def changes(self) -> list[tuple[int, str]]:
         """Return each change of the state, in order, with the number of its transition."""
@@ -108,6 +120,55 @@ class Record:
         if name and place.isdecimal() and 0 < int(place) < position:
             return int(place), name
         return position, handler
+
+
+class Standing:
+    """What waits in the run behind an event, as it is recorded; it only ever goes on.
+
+    Attributes:
+        number: that of the last transition.
+        parked: handlers that wait, by position and name.
+        collected: events that are kept, by key and id.
+    """
+
+    def __init__(self, record: Record) -> None:
+        self._record = record
+        self._rows = record.archive.transitions
+        self._next = 0
+        self.number = 0
+        self.parked: dict[Place, ParkedRow] = {}
+        self.collected: dict[str, dict[str, StoredEvent]] = {}
+
+    def move_to(self, position: int) -> None:
+        """Go on to where all handlers of an event are done."""
+        while self._next < len(self._rows) and self._rows[self._next].position <= position:
+            row = self._rows[self._next]
+            self._next += 1
+            self.number = row.number
+            if row.arranged is not None:
+                self._take(arranged.read(row.arranged, row.run_id))
+
+    def _take(self, wanted: Outstanding) -> None:
+        for place in wanted.woken:
+            self.parked.pop(place, None)
+        for row in wanted.parked:
+            self.parked[row.position, row.handler] = row
+        for kept in wanted.collected:
+            event = self._record.at(kept.position)
+            self.collected.setdefault(kept.key, {})[kept.event_id] = event
+        for key, event_id in wanted.spent:
+            self.collected.get(key, {}).pop(event_id, None)
+
+
+def _fork_of(archive: Archive) -> tuple[str, int]:
+    """Return which run this has been up to which position; position 0 if it is no fork."""
+    lineage: dict[str, Any] = orjson.loads(archive.run.lineage) if archive.run.lineage else {}
+    forked: dict[str, Any] | None = lineage.get("forked_from")
+    if forked is None:
+        return "", 0
+    # An event that was edited has been handled by the fork.
+    is_own = "event" in forked.get("edits", {})
+    return forked["correlation_id"], forked["position"] - is_own
 
 
 def is_repeatable(row: TransitionRow) -> bool:

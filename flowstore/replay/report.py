@@ -72,6 +72,7 @@ class Report:
         events: how many events had their handlers called again.
         until: the last position that was looked at.
         divergence: the first place at which it did not go as recorded; None if there is none.
+        accepted: those before it that were accepted.
     """
 
     correlation_id: str
@@ -80,6 +81,7 @@ class Report:
     events: int
     until: int
     divergence: Divergence | None = None
+    accepted: tuple[Divergence, ...] = ()
 
     @property
     def is_identical(self) -> bool:
@@ -96,6 +98,7 @@ class Report:
             "until": self.until,
             "identical": self.is_identical,
             "divergence": None if self.divergence is None else self.divergence.to_json(),
+            "accepted": [each.to_json() for each in self.accepted],
         }
 
 

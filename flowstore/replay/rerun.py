@@ -10,14 +10,21 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+import orjson
+
 from flowstore.engine.active import ActiveRun
 from flowstore.engine.handle import handle_event
-from flowstore.errors import FlowstoreError, InvalidValueError, RunNotFoundError
+from flowstore.errors import (
+    ConfigurationError,
+    FlowstoreError,
+    InvalidValueError,
+    RunNotFoundError,
+)
 from flowstore.events import PROGRESS
 from flowstore.outside import refusal
 from flowstore.replay.guard import install
 from flowstore.replay.judge import Judge
-from flowstore.replay.record import Record, is_repeatable
+from flowstore.replay.record import EDITED, Record, Standing, is_repeatable
 from flowstore.replay.report import Divergence, Report
 from flowstore.replay.scene import Halt, Scene
 from flowstore.routing import OVERDUE, REVIVER
@@ -26,13 +33,15 @@ from flowstore.store import arranged
 from flowstore.store.archive import Archive
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from flowstore.engine.decide import Done
     from flowstore.engine.program import Program
     from flowstore.replay.scene import Before
     from flowstore.routing import Handler
     from flowstore.store.base import StoredEvent, TransitionRow
+
+    Accept = Callable[[Divergence], bool]
 
 _TURN: Final = 256
 """After so many events, others on the loop get their turn."""
@@ -62,6 +71,7 @@ async def rerun(
     ignore: Sequence[str] = (),
     guard: bool = True,
     before: Before | None = None,
+    accept: Accept | None = None,
 ) -> Report:
     """Call the handlers of a run again over its record, and compare what they do with it.
 
@@ -84,12 +94,15 @@ async def rerun(
             network, other programs, files to write. Steps that are ``live`` may.
         before: called in the handler's context just before each attempt. Plain functions are
             then called in the event loop's thread, and timeouts do not count.
+        accept: asked about each divergence; where it says yes the replay goes on behind that
+            event with what is recorded, so that one divergence hides no other.
 
     Returns:
         what came of it, with the first divergence if there is one.
 
     Raises:
         RunNotFoundError: there is no such run.
+        ConfigurationError: the run is one of another workflow.
         InvalidValueError: ``to`` is no position.
         StoreError: the run could not be read.
     """
@@ -97,10 +110,16 @@ async def rerun(
         raise InvalidValueError("to", f"is {to!r}; it is a position, from 0")
     program = workflow.program
     archive = run if isinstance(run, Archive) else await _read(program, run)
-    rerunning = _Rerun(program, archive, frozenset(live), ignore, before)
-    guarded = refusal.set(rerunning.scene.refuse if guard else None)
+    if archive.run.workflow != program.name:
+        raise ConfigurationError(
+            f"run {archive.run.correlation_id!r} belongs to workflow {archive.run.workflow!r}, "
+            f"not to {program.name!r}; execute it again with that one"
+        )
+    scene = Scene(program, Record(archive), live=frozenset(live), before=before)
+    rerunning = _Rerun(program, scene, ignore, accept)
+    guarded = refusal.set(scene.refuse if guard else None)
     if guard:
-        install(rerunning.scene.loop)
+        install(scene.loop)
     try:
         return await rerunning.go(to)
     finally:
@@ -121,18 +140,15 @@ class _Rerun:
     """One run that is executed again."""
 
     def __init__(
-        self,
-        program: Program,
-        archive: Archive,
-        live: Collection[str],
-        ignore: Sequence[str],
-        before: Before | None,
+        self, program: Program, scene: Scene, ignore: Sequence[str], accept: Accept | None
     ) -> None:
         self._program = program
-        self._archive = archive
-        self._record = Record(archive)
-        self.scene = Scene(program, self._record, live=live, before=before)
-        self._judge = Judge(self._record, program.codec, ignore)
+        self._scene = scene
+        self._record = scene.record
+        self._standing = Standing(scene.record)
+        self._judge = Judge(scene.record, program.codec, ignore)
+        self._accept = accept
+        self._accepted: list[Divergence] = []
         self._events = 0
         self._until = 0
 
@@ -142,14 +158,12 @@ class _Rerun:
         last = record.last if to is None else min(to, record.last)
         divergence: Divergence | None
         try:
-            run = self.scene.run = self._start()
+            run = self._scene.run = self._start()
         except FlowstoreError as error:
             divergence = self._refused(1, error)
         else:
             divergence = await self._go_through(run, last)
-            if divergence is None and last == record.last:
-                divergence = self._left(run)
-        row = self._archive.run
+        row = record.archive.run
         return Report(
             correlation_id=row.correlation_id,
             workflow=row.workflow,
@@ -157,20 +171,25 @@ class _Rerun:
             events=self._events,
             until=self._until,
             divergence=divergence,
+            accepted=tuple(self._accepted),
         )
 
     async def _go_through(self, run: ActiveRun, last: int) -> Divergence | None:
         for position in range(1, last + 1):
             self._until = position
-            divergence = await self._handle(run, position)
-            if divergence is not None:
-                return divergence
+            for divergence in await self._handle(run, position):
+                if self._accept is None or not self._accept(divergence):
+                    return divergence
+                self._accepted.append(divergence)
+                self._judge.is_adrift = True
+            if self._judge.is_adrift:
+                self._adopt(run, position)
             if position % _TURN == 0:
                 await asyncio.sleep(0)
         return None
 
     def _start(self) -> ActiveRun:
-        row = self._archive.run
+        row = self._record.archive.run
         run = ActiveRun(
             id=row.id,
             correlation_id=row.correlation_id,
@@ -185,41 +204,55 @@ class _Rerun:
         run.steps = self._record.steps
         return run
 
-    def _left(self, run: ActiveRun) -> Divergence | None:
-        """Look at handlers that wait still: what they emitted before is in the log."""
-        for position, handler in sorted(run.parked):
-            found = self._judge.still_parked(position, handler)
-            if found is not None:
-                return found
-        return None
+    def _adopt(self, run: ActiveRun, position: int) -> None:
+        """Go on with what is recorded behind an event."""
+        scene, standing = self._scene, self._standing
+        standing.move_to(position)
+        document = self._judge.recorded(standing.number)
+        text = orjson.dumps(document).decode()
+        run.number = standing.number
+        run.state = State(self._program.kind, text)
+        run.parked = dict(standing.parked)
+        run.collected = {key: dict(events) for key, events in standing.collected.items()}
+        scene.past.begin(run.number, text)
+        scene.halted = run.error = None
+        self._judge.adopt(scene, document)
 
     # --- one event -----------------------------------------------------------------------
 
-    async def _handle(self, run: ActiveRun, position: int) -> Divergence | None:
-        record, scene = self._record, self.scene
+    async def _handle(self, run: ActiveRun, position: int) -> Iterable[Divergence]:
+        """Call the handlers of an event; return what differs, which is found as it is asked for."""
+        record, scene = self._record, self._scene
         stored = record.at(position)
         rows = record.rows(position)
+        handlers = scene.routes.handlers(stored.name)
+        if not rows and (not (handlers or run.parked) or stored.id in record.refused):
+            return ()
+        scene.event = stored
+        run.correlation_id = record.name_at(position)
+        gone = self._gone(stored, rows, handlers)
+        if gone is not None:
+            return (gone,)
         try:
-            handlers = scene.routes.handlers(stored.name)
-            if not rows and (not (handlers or run.parked) or stored.id in record.refused):
-                return None
-            scene.event = stored
-            gone = self._gone(stored, rows, handlers)
-            if gone is not None:
-                return gone
             news = [each.name for each in handlers if self._is_new(stored, rows, each)]
             called = self._prime(run, position, rows, news)
             done = await handle_event(scene, run, stored._replace(expires_at=None))
         except Halt:
-            return scene.halted
+            if scene.halted is None:
+                raise
         except FlowstoreError as error:
-            return scene.halted or self._refused(position, error)
-        if scene.halted is not None:
-            return scene.halted
-        return self._take(run, stored, done, called, news)
+            return (scene.halted or self._refused(position, error),)
+        else:
+            if scene.halted is None:
+                return self._take(run, stored, done, called, news)
+        return (scene.halted,)
 
     def _prime(
-        self, run: ActiveRun, position: int, rows: Mapping[str, TransitionRow], news: list[str]
+        self,
+        run: ActiveRun,
+        position: int,
+        rows: Mapping[str, TransitionRow],
+        news: list[str],
     ) -> dict[str, TransitionRow]:
         """Have the last attempts made again, and no others; return them."""
         called: dict[str, TransitionRow] = {}
@@ -230,16 +263,29 @@ class _Rerun:
         for name in news:
             run.finished.add((position, name))
         for name, row in rows.items():
-            if not is_repeatable(row):
+            if row.outcome == EDITED:
+                self._judge.is_adrift = True
+                if not called and len(rows) > 1:
+                    self._edit(run, row)
+            elif is_repeatable(row):
+                called[name] = row
+                if row.attempt > 1:
+                    run.tries[position, name] = row.attempt - 1
+            else:
                 run.finished.add((position, name))
-                continue
-            called[name] = row
-            if row.attempt > 1:
-                run.tries[position, name] = row.attempt - 1
-        if self.scene.announced:
-            self.scene.announced.clear()
-        self.scene.entered.clear()
+        if self._scene.announced:
+            self._scene.announced.clear()
+        self._scene.entered.clear()
         return called
+
+    def _edit(self, run: ActiveRun, row: TransitionRow) -> None:
+        """Take over an edit of the state that came before the handlers of its event."""
+        document = self._judge.recorded(row.number)
+        text = orjson.dumps(document).decode()
+        run.number = row.number
+        run.state = State(self._program.kind, text)
+        self._scene.past.begin(row.number, text)
+        self._judge.adopt(self._scene, document)
 
     def _take(
         self,
@@ -248,26 +294,29 @@ class _Rerun:
         done: Done,
         called: dict[str, TransitionRow],
         news: list[str],
-    ) -> Divergence | None:
-        """Take in what the handlers did, if it is what they did then."""
-        scene = self.scene
-        for row in done.transitions:
-            if row.change is not None:
-                scene.past.changes.append((row.number, row.change))
-        if done.transitions:
-            run.number = done.transitions[-1].number
+    ) -> Iterator[Divergence]:
+        """Take in what the handlers did, and yield what they did not do so then."""
+        scene, rows = self._scene, self._record.rows(stored.position)
+        # The record's numbers count attempts that are not made again, too.
+        changes = [
+            (rows[row.handler].number if row.handler in rows else row.number, row.change)
+            for row in done.transitions
+            if row.change is not None
+        ]
+        scene.past.changes += sorted(changes)
         if called:
             self._events += 1
-        divergence = self._judge.compare(scene, stored, done, called)
-        if divergence is not None:
-            return divergence
-        for name, row in self._record.rows(stored.position).items():
+        yield from self._judge.compare(scene, stored, done, called)
+        for name, row in rows.items():
+            run.number = max(run.number, row.number)
             if name not in called and row.arranged is not None:
                 run.arrange(arranged.read(row.arranged, run.id))
         scene.past.look(run.state, run.number)
-        if news and not (done.completed or done.ready_at is not None):
-            return self._added(stored, news[0])
-        return None
+        if not (done.completed or done.ready_at is not None):
+            for name in news:
+                added = self._added(stored, name)
+                if added is not None:
+                    yield added
 
     # --- handlers that are not the same ----------------------------------------------------
 
@@ -276,12 +325,12 @@ class _Rerun:
     ) -> Divergence | None:
         """Find a handler that was called then, and is not registered for the event now."""
         known = [each.name for each in handlers]
-        for name in rows:
-            if name in known:
+        for name, row in rows.items():
+            if name in known or row.outcome == EDITED:
                 continue
             place, base = self._record.origin(stored.position, name, known)
             event = self._record.at(place).name
-            if any(each.name == base for each in self.scene.routes.handlers(event)):
+            if any(each.name == base for each in self._scene.routes.handlers(event)):
                 continue
             if self._judge.ignores(f"handler.{base}"):
                 continue
@@ -331,7 +380,7 @@ class _Rerun:
 
     def _refused(self, position: int, error: FlowstoreError) -> Divergence:
         """Return that an event, or the state, does not fit the code."""
-        name = self._record.at(position).name if self._archive.events else PROGRESS
+        name = self._record.at(position).name if self._record.archive.events else PROGRESS
         return Divergence(
             position=position,
             event=name,

@@ -107,7 +107,7 @@ class Scene:
         self.past = States()
         self.run: ActiveRun | None = None
         self.event: StoredEvent | None = None
-        self._record = record
+        self.record = record
         self._live = live
         self._before = before
         self._attempt: Attempt | None = None
@@ -146,8 +146,8 @@ class Scene:
         """Return the event that a handler handles, and its name there."""
         if "@" not in handler:
             return position, handler
-        known = [each.name for each in self.routes.handlers(self._record.at(position).name)]
-        return self._record.origin(position, handler, known)
+        known = [each.name for each in self.routes.handlers(self.record.at(position).name)]
+        return self.record.origin(position, handler, known)
 
     @property
     def _position(self) -> int:
@@ -157,7 +157,7 @@ class Scene:
 
     def started_at(self, position: int, handler: str) -> int:
         """Return when this attempt began then."""
-        row = self._record.row(position, handler)
+        row = self.record.row(position, handler)
         if row is not None:
             self._time.moment = row.started_at
         return self._time.moment
@@ -168,7 +168,7 @@ class Scene:
         self.entered.add(attempt.recorded_as)
         if self._before is None:
             return
-        row = self._record.row(attempt.position, attempt.recorded_as)
+        row = self.record.row(attempt.position, attempt.recorded_as)
         moment = Moment(
             position=attempt.position,
             handler=attempt.recorded_as,
@@ -200,7 +200,7 @@ class Scene:
         name = place[2]
         if name in self._live:
             return _unguarded(call_step(name, function, arguments, keywords))
-        failure = self._record.failures.get(place)
+        failure = self.record.failures.get(place)
         if failure is not None:
             raise raised_again(failure)
         handler = None if self._attempt is None else self._attempt.recorded_as
@@ -230,7 +230,7 @@ class Scene:
 
     def _texts(self) -> list[str]:
         """Return what the record has of what was made at the event at hand, or later."""
-        archive, position = self._record.archive, self._position
+        archive, position = self.record.archive, self._position
         texts = [row.change for row in archive.transitions if row.position >= position]
         for event in archive.events[position:]:
             texts += [event.data, event.metadata]
@@ -242,12 +242,12 @@ class Scene:
 
     async def was_refused(self, run: ActiveRun, event_id: str) -> bool:  # noqa: ARG002 - of one run
         """Tell whether an event of the log was found to be stale."""
-        return event_id in self._record.refused
+        return event_id in self.record.refused
 
     def perform(self, operation: Operation) -> asyncio.Future[Any]:
         """Answer from the record; nothing of a replay writes."""
         future: asyncio.Future[Any] = self.loop.create_future()
-        events = self._record.archive.events
+        events = self.record.archive.events
         if isinstance(operation, Load):
             future.set_result(events[operation.after : operation.after + operation.limit])
         elif isinstance(operation, LoadParked):
@@ -284,6 +284,10 @@ class States:
     def __init__(self) -> None:
         self.changes: list[tuple[int, str]] = []
         self._snapshots: list[tuple[int, str]] = []
+
+    def begin(self, number: int, document: str) -> None:
+        """Begin anew with a state behind a transition."""
+        self._snapshots.append((number, document))
 
     def look(self, state: State, number: int) -> None:
         """Note the whole state where a store would."""
