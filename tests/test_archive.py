@@ -141,3 +141,14 @@ def test_a_fingerprint_changes_with_the_code_alone():
     assert digits == fingerprint(one)
     assert digits != fingerprint(two)
     assert fingerprint(print) is None
+
+
+async def test_runs_that_are_there_can_be_left_out(tmp_path: Path):
+    archive = await run_once(tmp_path / "a.db")
+    other = replace(archive, run=replace(archive.run, correlation_id="other"))
+    workflow = made(tmp_path / "b.db")
+    store = workflow._runtime.store()
+    assert await store.perform(Restore([other])) == [1]
+    assert await store.perform(Restore([other, archive], skips_existing=True)) == [None, 2]
+    assert [run.correlation_id for run in await store.reader.list_runs()] == ["r", "other"]
+    await workflow.close()

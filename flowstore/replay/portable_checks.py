@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import orjson
 
 from flowstore import change
 from flowstore.door import is_plain
-from flowstore.replay.portable_fields import FieldError, a_list, shown
+from flowstore.replay.portable_fields import FieldError, shown
 from flowstore.store import base, chain
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from flowstore.store.base import Archive, RunRow
 
 _DEEPEST: Final = 200
+_LISTS: Final = frozenset({list})
+_STEPS: Final = frozenset({str, int})
 _LEAST: Final = 2  # a code and a path
 _OPERATIONS: Final = {"=": 3, "+": 3, "-": 2, ">": 2, "~": 5}
 
@@ -226,23 +228,23 @@ def _changes(archive: Archive) -> Iterator[tuple[int, list[list[Any]] | None]]:
 
 
 def _operations(text: str, run: RunRow) -> list[list[Any]]:
-    try:
-        operations: list[list[Any]] = [a_list(each) for each in a_list(orjson.loads(text))]
-        if all(map(_is_operation, operations)):
-            return operations
-    except FieldError:
-        pass
+    operations: Any = orjson.loads(text)
+    if type(operations) in _LISTS and all(map(_is_operation, operations)):
+        return cast("list[list[Any]]", operations)
     raise FieldError(f"{_named(run)} has a change that is none: {shown(text)}")
 
 
-def _is_operation(operation: list[Any]) -> bool:
-    if len(operation) < _LEAST or type(operation[0]) is not str:
+def _is_operation(operation: Any) -> bool:
+    if type(operation) not in _LISTS or len(operation) < _LEAST:
         return False
-    code, path = operation[0], a_list(operation[1])
-    if _OPERATIONS.get(code) != len(operation) or not 0 < len(path) <= _DEEPEST:
+    code, path = operation[0], operation[1]
+    if type(code) is not str or _OPERATIONS.get(code) != len(operation):
         return False
-    if any(type(step) not in {str, int} for step in path):
+    if type(path) not in _LISTS or not 0 < len(path) <= _DEEPEST:
         return False
+    for step in path:
+        if type(step) not in _STEPS:
+            return False
     return code != "~" or [type(each) for each in operation[2:]] == [int, int, list]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
@@ -17,13 +18,14 @@ from flowstore.replay.portable_fields import (
     time,
     time_text,
 )
-from flowstore.replay.portable_json import JsonError, read_line
+from flowstore.replay.portable_json import JsonError, dumped, read_line
 from flowstore.store.base import StoredEvent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 SPECVERSION: Final = "1.0"
+_UNRESERVED: Final = re.compile(r"[A-Za-z0-9_.~-]+")
 JSON_TYPE: Final = "application/json"
 
 _REQUIRED: Final = ("specversion", "id", "source", "type", "time", "correlationid", "sequence")
@@ -45,7 +47,11 @@ _KNOWN: Final = frozenset(
 
 def source_of(workflow: str, correlation_id: str) -> str:
     """Return the source of a run's events; with an event's id it names one event."""
-    return f"/workflows/{quote(workflow, safe='')}/runs/{quote(correlation_id, safe='')}"
+    return f"/workflows/{_quoted(workflow)}/runs/{_quoted(correlation_id)}"
+
+
+def _quoted(text: str) -> str:
+    return text if _UNRESERVED.fullmatch(text) else quote(text, safe="")
 
 
 def sequence_of(position: int) -> str:
@@ -113,7 +119,6 @@ class Expected:
         self._compare("source", said["source"], self._source)
         self._compare("correlationid", said["correlationid"], self._correlation_id)
         self._compare("sequence", said["sequence"], sequence_of(self.position))
-        get = said.get
         event = StoredEvent(
             self._run_id,
             self.position,
@@ -128,7 +133,7 @@ class Expected:
             None if "expirytime" not in said else _take(said, "expirytime", time),
         )
         self.position += 1
-        return event, None if get("hash") is None else _take(said, "hash", digest)
+        return event, None if "hash" not in said else _take(said, "hash", digest)
 
     def _compare(self, key: str, found: Any, expected: str) -> None:
         if found != expected:
@@ -140,8 +145,10 @@ class Expected:
                 raise FieldError("an event with 'datacontenttype' and without 'data'")
             return None
         self._compare("datacontenttype", said.get("datacontenttype"), JSON_TYPE)
+        if "datatext" not in said:
+            return dumped(said["data"])
         try:
-            return take_json(said["data"], said.get("datatext"))
+            return take_json(said["data"], said["datatext"])
         except FieldError as error:
             raise FieldError(f"'data' of an event {error}") from None
 

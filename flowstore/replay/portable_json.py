@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from typing import Any, Final, NoReturn
 
 import orjson
 
-from flowstore.door import is_plain, refuse_nul
+from flowstore import door
+from flowstore.door import refuse_nul
 from flowstore.errors import InvalidValueError, StoreCorruptError
 
 DEEPEST: Final = 210
 """Levels of a line: 200 are the most that a value has at the door, and what is around it."""
 
-_LONG_NUMBER: Final = re.compile(rb"[:,\[{]-?[0-9]{19}")
+_PLAIN: Final = orjson.OPT_STRICT_INTEGER | orjson.OPT_APPEND_NEWLINE
 _NUL: Final = b"\\u0000"
 
 
@@ -36,13 +36,14 @@ def read_line(line: bytes) -> Any:
     """
     try:
         value = orjson.loads(line)
-        is_canonical = orjson.dumps(value) == line.rstrip(b"\n")
+        # Numbers beyond 53 bits are looked at more closely.
+        is_plain = orjson.dumps(value, option=_PLAIN) == line
     except (orjson.JSONDecodeError, TypeError):
-        value, is_canonical = None, False
-    if not is_canonical:
+        value, is_plain = None, False
+    if not is_plain:
         value = _read_slowly(line)
-    is_suspect = not is_canonical or _LONG_NUMBER.search(line) is not None
-    if is_suspect or line.count(b"[") + line.count(b"{") > DEEPEST:
+        _check(value)
+    elif line.count(b"[") + line.count(b"{") > DEEPEST:
         _check(value)
     if _NUL in line:
         _refuse_nul(value)
@@ -72,7 +73,7 @@ def _read_slowly(line: bytes) -> Any:
 
 
 def _check(value: Any) -> None:
-    if not is_plain(value, DEEPEST):
+    if not door.is_plain(value, DEEPEST):
         raise JsonError(f"has a number beyond 64 bits, or more than {DEEPEST} levels")
     try:
         orjson.dumps(value)

@@ -342,10 +342,12 @@ class AddChunks:
 class Restore:
     """Put whole runs into the store, under ids of its own; hashes are taken as they are.
 
-    No run with one of their correlation_ids may be there: then nothing is written.
+    No run with one of their correlation_ids may be there: then nothing is written. With
+    ``skips_existing`` such runs are left out instead, and have None in place of an id.
     """
 
     archives: Sequence[Archive]
+    skips_existing: bool = False
 
 
 Operation = (

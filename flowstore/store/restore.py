@@ -19,33 +19,41 @@ if TYPE_CHECKING:
     from flowstore.store.rows import Rows
 
 
-def restore(connection: sqlite3.Connection, rows: Rows, operation: Restore) -> list[int]:
-    """Write runs as they are, under new ids; return these.
+def restore(connection: sqlite3.Connection, rows: Rows, operation: Restore) -> list[int | None]:
+    """Write runs as they are, under new ids; return these, None for one that was left out.
 
     Raises:
         RunExistsError: one of them is there; nothing has been written.
     """
     names: set[str] = set()
+    wanted: list[Archive | None] = []
     for archive in operation.archives:
         name = archive.run.correlation_id
-        if name in names or rows.run(name) is not None:
+        is_there = name in names or rows.run(name) is not None
+        if is_there and not operation.skips_existing:
             raise RunExistsError(
                 f"run {name!r} is in the store already; remove it there, or leave it out"
             )
+        wanted.append(None if is_there else archive)
         names.add(name)
     rows.flush()
+    ids = iter(_write(connection, rows, [archive for archive in wanted if archive is not None]))
+    rows.forget()
+    return [None if archive is None else next(ids) for archive in wanted]
+
+
+def _write(connection: sqlite3.Connection, rows: Rows, archives: Sequence[Archive]) -> list[int]:
     insert_run = insert_text(schema.run, RUN_COLUMNS)
-    ids = [_place(connection, rows, archive, insert_run) for archive in operation.archives]
-    _write_events(connection, operation.archives, ids)
+    ids = [_place(connection, rows, archive, insert_run) for archive in archives]
+    _write_events(connection, archives, ids)
     for part, (table, kind, _) in PARTS.items():
         values = [
             (run_id, *row[1:])
-            for run_id, archive in zip(ids, operation.archives, strict=True)
+            for run_id, archive in zip(ids, archives, strict=True)
             for row in getattr(archive, part)
         ]
         if values:
             connection.executemany(insert_text(table, kind._fields), values)
-    rows.forget()
     return ids
 
 
