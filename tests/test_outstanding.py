@@ -90,6 +90,8 @@ async def test_one_of_everything(make, clock):
         )
         for each in found
     } == EXPECTED  # fmt: skip
+    assert [each.where for each in found if each.kind == "wait"] == [{"secret": "42"}]
+    assert [each.where for each in found if each.kind != "wait"] == [None] * 7
     assert [each.since for each in found] == sorted(each.since for each in found)
     assert await workflow.run("r").outstanding(limit=3) == found[:3]
     await workflow.close()

@@ -20,7 +20,7 @@ _SHOWN = 20
 """How many dead letters, drops, unhandled events and things it waits for ``show`` has of each."""
 
 _LISTS = {
-    "outstanding": ("kind", "name", "key", "position", "handler", "since", "due_at"),
+    "outstanding": ("kind", "name", "key", "position", "handler", "since", "due_at", "where"),
     "dead": DEAD_COLUMNS[1:],
     "drops": DROP_COLUMNS[1:],
     "unhandled": ("position", "id", "name"),
@@ -85,6 +85,8 @@ def _print_shown(shown: dict[str, Any]) -> None:
     for name, columns in _LISTS.items():
         if shown[name]:
             output.write(f"\n{name}\n")
+            if name == "outstanding" and not any(row["where"] for row in shown[name]):
+                columns = columns[:-1]  # noqa: PLW2901 - the last is "where"
             output.print_table(columns, shown[name])
 
 

@@ -153,7 +153,7 @@ class _History:
         self._envelope = envelope
         self._state: dict[str, Any] = {}
         self._is_begun = False
-        self._start = 0
+        self._start = self._after = 0
         self._events: dict[int, StoredEvent] = {}
         self._origins = Origins()
         self._chosen: dict[int, list[int]] = {}
@@ -167,6 +167,7 @@ class _History:
 
     async def read(self, after: int, until: int | None) -> Excerpt:
         page = await self._excerpt(after, until, PAGE)
+        self._after = after
         self._events = {event.position: event for event in page.events}
         self._origins.turn(page)
         if not self._is_begun and page.transitions:
@@ -187,8 +188,8 @@ class _History:
 
     async def transition(self, row: TransitionRow) -> Transition:
         origin, handler = origin_of(row)
-        if not self._origins.has(origin, handler) and origin <= self._start:
-            # It began before what is asked for.
+        if origin <= self._after and not self._origins.has(origin, handler):
+            # It began before what is asked for, or is a dead letter that is retried.
             self._origins.add(await self._excerpt(origin - 1, origin, 1), since=row.started_at)
         emitted, steps = self._origins.take(row, origin, handler)
         return Transition(

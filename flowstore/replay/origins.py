@@ -107,7 +107,7 @@ class Origins:
         end = row.started_at + row.duration
         place = (position, handler)
         (self._waiting.add if row.outcome in (PARKED, POSTPONED) else self._waiting.discard)(place)
-        is_last = row.outcome in (HANDLED, DROPPED, DEAD)
+        is_last = row.outcome in (HANDLED, DROPPED)  # a dead letter can be retried
         counts = row.outcome not in (RETRIED, DEAD, POSTPONED)
         came = self._at(position, handler)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 OutstandingKind = Literal[
     "timer", "deadline", "task", "external task", "wait", "postponed", "collected"
@@ -27,6 +27,8 @@ class OutstandingRecord:
         error: why the last of them did.
         since: when it began.
         due_at: when it is due, or is over; for a task when it is tried again.
+        where: what else the event must have in its data that a handler waits for, as far as the
+            handler has said so with a mapping.
     """
 
     kind: OutstandingKind
@@ -38,3 +40,4 @@ class OutstandingRecord:
     error: str | None = None
     since: int
     due_at: int | None = None
+    where: dict[str, Any] | None = None

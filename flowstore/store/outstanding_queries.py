@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import orjson
 from sqlalchemy import and_, case, literal, or_, select
 
 from flowstore.store import schema
@@ -19,7 +20,7 @@ from flowstore.store.base import (
 from flowstore.store.outstanding import OutstandingRecord
 
 if TYPE_CHECKING:
-    from sqlalchemy import ColumnElement, Select
+    from sqlalchemy import ColumnElement, RowMapping, Select
     from sqlalchemy.ext.asyncio import AsyncConnection
 
 
@@ -42,9 +43,15 @@ async def list_outstanding(
     found: list[OutstandingRecord] = []
     for statement in (_timers(key), _tasks(key), _parked(key), _collected(key)):
         rows = await connection.execute(statement.order_by("since").limit(limit))
-        found += [_ending(OutstandingRecord(**row), ends) for row in rows.mappings()]
+        found += [_ending(_record(row), ends) for row in rows.mappings()]
     found.sort(key=lambda each: each.since)  # stable: the rest as it was
     return found[:limit]
+
+
+def _record(row: RowMapping) -> OutstandingRecord:
+    text: str | None = row.get("where")
+    said: dict[str, Any] = orjson.loads(text) if text else {}
+    return OutstandingRecord(**{**row, "where": said.get("where") or None})
 
 
 def _ending(record: OutstandingRecord, ends: dict[str | None, int]) -> OutstandingRecord:
@@ -93,6 +100,7 @@ def _parked(key: int | None) -> Select[*tuple[Any, ...]]:
         parked.name,
         parked.position,
         parked.handler,
+        parked.condition.label("where"),
         parked.started_at.label("since"),
     ).where(parked.run_id == key)
 
