@@ -188,6 +188,10 @@ class StreamRestartedError(FlowstoreError):
     """The handler that makes the stream began anew; iterate it again, from its new beginning."""
 
 
+class AcceptedFileError(FlowstoreError, ValueError):
+    """A file of accepted divergences cannot be read or written."""
+
+
 class StreamFailedError(FlowstoreError):
     """The stream has broken off; what made it failed for good, or its run was closed."""
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from flowstore.cli import terminal
 from flowstore.clock import to_datetime
 from flowstore.errors import StoreCorruptError
-from flowstore.store.base import StoredEvent
+from flowstore.printable import printable as printable  # noqa: PLC0414 - it is used from here
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -92,14 +92,6 @@ def note(text: str) -> None:
     """Tell a person something that is not part of the output."""
     sys.stdout.flush()
     sys.stderr.write(f"({printable(text)})\n")
-
-
-def printable(text: str) -> str:
-    """Return the text with control characters written as escapes: they may steer a terminal."""
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
-        for letter in text
-    )
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:

@@ -105,13 +105,14 @@ def covers(pattern: str, path: str) -> bool:
             written ``[2]`` or ``.2``.
         path: the path of a `Difference`.
     """
-    wanted, given = _words(pattern), _words(path)
+    wanted, given = words(pattern), words(path)
     return len(wanted) <= len(given) and all(
         one in ("*", other) for one, other in zip(wanted, given, strict=False)
     )
 
 
-def _words(path: str) -> list[str]:
+def words(path: str) -> list[str]:
+    """Return the keys and indexes that a path consists of."""
     return [
         ast.literal_eval(found["quoted"]) if found["quoted"] else found["index"] or found["name"]
         for found in _WORD.finditer(path)

@@ -1,0 +1,212 @@
+"""Checking code against recorded runs: which of them go another way now, and where first."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from flowstore.errors import FlowstoreError
+from flowstore.replay.accepted import Accepted, AcceptedChanges, Trait, paths_of
+from flowstore.replay.rerun import rerun
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Sequence
+
+    from flowstore.replay.report import Divergence, Report
+    from flowstore.replay.rerun import Workflow
+    from flowstore.store.archive import Archive
+
+Outcome = Literal["identical", "diverged", "unreadable"]
+
+IDENTICAL: Final = "identical"
+DIVERGED: Final = "diverged"
+UNREADABLE: Final = "unreadable"
+
+_logger = logging.getLogger("flowstore.check")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What came of checking one run.
+
+    Attributes:
+        correlation_id: the run.
+        outcome: ``identical``: nothing differs but what is ignored or accepted; ``diverged``;
+            ``unreadable``: its record could not be executed again.
+        report: what its re-execution came to; None if it is unreadable.
+        accepted: divergences that are intended, with what says so.
+        problem: why it is unreadable.
+        seconds: how long it took.
+    """
+
+    correlation_id: str
+    outcome: Outcome
+    report: Report | None = None
+    accepted: tuple[tuple[Divergence, tuple[Accepted, ...]], ...] = ()
+    problem: str | None = None
+    seconds: float = 0.0
+
+    @property
+    def divergence(self) -> Divergence | None:
+        """The first divergence that is not intended."""
+        return None if self.report is None else self.report.divergence
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON has it."""
+        report = self.report
+        return {
+            "correlation_id": self.correlation_id,
+            "outcome": self.outcome,
+            "status": None if report is None else report.status,
+            "events": None if report is None else report.events,
+            "until": None if report is None else report.until,
+            "divergence": None if self.divergence is None else self.divergence.to_json(),
+            "accepted": [divergence.to_json() for divergence, _ in self.accepted],
+            "problem": self.problem,
+        }
+
+
+@dataclass(slots=True, kw_only=True)
+class Group:
+    """Runs that diverge first in the same way, which is likely to have one cause.
+
+    Attributes:
+        trait: the handler and the kind.
+        verdicts: the runs.
+    """
+
+    trait: Trait
+    verdicts: list[Verdict] = field(default_factory=list[Verdict])
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Where they differ, all runs taken together, in alphabetical order."""
+        found = {
+            path for each in self.verdicts if each.divergence for path in paths_of(each.divergence)
+        }
+        return tuple(sorted(found, key=lambda path: (path.lstrip("+-"), path)))
+
+    def accept(self, reason: str, run: str | None = None) -> Accepted:
+        """Return what says that all of this is intended.
+
+        Args:
+            reason: why.
+            run: only in this run; None for any.
+        """
+        return Accepted(trait=self.trait, paths=self.paths, reason=reason, run=run)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON has it."""
+        return {
+            "handler": self.trait.handler,
+            "kind": self.trait.kind,
+            "detail": self.trait.detail,
+            "paths": list(self.paths),
+            "runs": len(self.verdicts),
+            "example": self.verdicts[0].correlation_id,
+        }
+
+
+@dataclass(slots=True)
+class Findings:
+    """What came of checking many runs.
+
+    Attributes:
+        verdicts: one for each run, in the order in which they were checked.
+    """
+
+    verdicts: list[Verdict] = field(default_factory=list[Verdict])
+
+    def count(self, outcome: Outcome) -> int:
+        """Return how many runs came to this."""
+        return sum(each.outcome == outcome for each in self.verdicts)
+
+    @property
+    def events(self) -> int:
+        """How many events had their handlers called again."""
+        return sum(each.report.events for each in self.verdicts if each.report is not None)
+
+    @property
+    def groups(self) -> list[Group]:
+        """Runs that diverge, grouped by how; the largest groups first."""
+        found: dict[Trait, Group] = {}
+        for verdict in self.verdicts:
+            if verdict.divergence is not None:
+                trait = Trait.of(verdict.divergence)
+                found.setdefault(trait, Group(trait=trait)).verdicts.append(verdict)
+        return sorted(found.values(), key=lambda group: -len(group.verdicts))
+
+    @property
+    def is_good(self) -> bool:
+        """Whether all runs were read and none diverges."""
+        return all(each.outcome == IDENTICAL for each in self.verdicts)
+
+
+class Checker:
+    """Executes runs again with the code at hand.
+
+    Args:
+        workflow: the code.
+        ignore: paths that do not count; see `rerun`.
+        live: names of steps that really run; see `rerun`.
+        accepted: changes that are intended.
+        guard: end a replay where a handler reaches outside.
+    """
+
+    def __init__(
+        self,
+        workflow: Workflow,
+        *,
+        ignore: Sequence[str] = (),
+        live: Collection[str] = (),
+        accepted: AcceptedChanges | None = None,
+        guard: bool = True,
+    ) -> None:
+        self._workflow = workflow
+        self._ignore = ignore
+        self._live = live
+        self._guard = guard
+        self.accepted = AcceptedChanges() if accepted is None else accepted
+
+    async def check(self, archive: Archive) -> Verdict:
+        """Execute one run again; what is wrong with its record is part of the verdict."""
+        name = archive.run.correlation_id
+        used: list[tuple[Divergence, tuple[Accepted, ...]]] = []
+
+        def accept(divergence: Divergence) -> bool:
+            entries = self.accepted.covering(divergence, name)
+            if entries:
+                used.append((divergence, tuple(entries)))
+            return bool(entries)
+
+        try:
+            report = await rerun(
+                self._workflow,
+                archive,
+                ignore=self._ignore,
+                live=self._live,
+                guard=self._guard,
+                accept=accept,
+            )
+        except FlowstoreError as error:
+            return Verdict(correlation_id=name, outcome=UNREADABLE, problem=str(error))
+        except Exception as error:
+            _logger.debug("run %r cannot be executed again", name, exc_info=True)
+            problem = f"{type(error).__name__}: {error}"
+            return Verdict(correlation_id=name, outcome=UNREADABLE, problem=problem)
+        self.accepted.see(entry for _, entries in used for entry in entries)
+        return Verdict(
+            correlation_id=name,
+            outcome=IDENTICAL if report.is_identical else DIVERGED,
+            report=report,
+            accepted=tuple(used),
+        )
+
+
+def unreadable(correlation_ids: Iterable[str], error: FlowstoreError) -> list[Verdict]:
+    """Return verdicts on runs that could not even be read."""
+    return [
+        Verdict(correlation_id=each, outcome=UNREADABLE, problem=str(error))
+        for each in correlation_ids
+    ]
