@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 import pdb  # noqa: T100 - debugging is what it is for
 import sys
 from typing import TYPE_CHECKING, Any
 
 from flowstore.outside import refusal
+from flowstore.replay.place import code_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import CodeType, FrameType
+    from types import FrameType
 
 _NOT_THE_USERS = [
     "flowstore",
@@ -66,15 +65,3 @@ class HandlerDebugger(pdb.Pdb):
         """Take note that the user has had enough."""
         self.is_left = True
         super().set_quit()
-
-
-def code_of(function: Callable[..., Any]) -> CodeType | None:
-    """Return the code of the user's own function, behind decorators; None if there is none."""
-    while isinstance(function, functools.partial):
-        function = function.func
-    found: Any = inspect.unwrap(function)
-    found = getattr(found, "__func__", found)
-    if not hasattr(found, "__code__"):
-        kind: type[Any] = found.__class__
-        found = getattr(kind, "__call__", None)  # noqa: B004 - the method itself is wanted
-    return getattr(found, "__code__", None)

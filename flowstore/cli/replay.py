@@ -14,6 +14,7 @@ from flowstore.cli.debugger import HandlerDebugger
 from flowstore.cli.loading import load
 from flowstore.cli.options import FAILED, OK
 from flowstore.replay import rerun
+from flowstore.replay.difference import shown
 from flowstore.store.base import DEAD
 
 if TYPE_CHECKING:
@@ -129,7 +130,10 @@ def _print(report: Report, *, as_json: bool) -> None:
         output.write(f"{name}: identical, {events}\n")
         return
     output.write(f"{name}: diverged ({found.kind}) at {output.printable(found.message)}\n")
-    for difference in found.differences[:_SHOWN]:
-        output.write(f"  {output.printable(str(difference))}\n")
+    if len(found.differences) == 1 and found.differences[0].path in found.message:
+        return
+    for each in found.differences[:_SHOWN]:
+        line = f"{each.path}: recorded {shown(each.expected)}, now {shown(each.actual)}"
+        output.write(f"  {output.printable(line)}\n")
     if len(found.differences) > _SHOWN:
         output.note(f"and {len(found.differences) - _SHOWN} more; --json has them all")

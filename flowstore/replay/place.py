@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import re
+import sysconfig
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from flowstore.replay.difference import ABSENT, shown
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import CodeType
+
     from flowstore.replay.difference import Difference
     from flowstore.store.base import TransitionRow
 
@@ -16,6 +22,39 @@ _OURS: Final = str(Path(__file__).parent.parent)
 _FRAME: Final = re.compile(r'^\s*File "(?P<file>.+)", line (?P<line>\d+), in (?P<function>.+)$')
 _ERROR: Final = re.compile(r"^(?P<name>[A-Za-z_][\w.]*)(:|$)")
 _LONGEST: Final = 80
+_NOT_THE_USERS: Final = (_OURS, "<frozen", sysconfig.get_paths()["stdlib"])
+
+
+def code_of(function: Callable[..., Any]) -> CodeType | None:
+    """Return the code of the user's own function, behind decorators; None if there is none."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    found: Any = inspect.unwrap(function)
+    found = getattr(found, "__func__", found)
+    if not hasattr(found, "__code__"):
+        kind: type[Any] = found.__class__
+        found = getattr(kind, "__call__", None)  # noqa: B004 - the method itself is wanted
+    return getattr(found, "__code__", None)
+
+
+def reached_from(function: Callable[..., Any] | None) -> str:
+    """Return where the user's code is at this moment, as ``file.py:12 in name``; "" if nowhere.
+
+    Args:
+        function: the handler; its own file is what is asked for first.
+    """
+    code = None if function is None else code_of(function)
+    mine = None if code is None else code.co_filename
+    frame, nearest = inspect.currentframe(), ""
+    while frame is not None:
+        file = frame.f_code.co_filename
+        place = f"{Path(file).name}:{frame.f_lineno} in {frame.f_code.co_name}"
+        if file == mine:
+            return place
+        if not nearest and not file.startswith(_NOT_THE_USERS):
+            nearest = place
+        frame = frame.f_back
+    return nearest
 
 
 def described(row: TransitionRow) -> str:

@@ -14,6 +14,7 @@ from flowstore.engine.calls import call_step, in_thread
 from flowstore.engine.raised import raised_again
 from flowstore.outside import refusal
 from flowstore.replay.chunks import Streams
+from flowstore.replay.place import reached_from
 from flowstore.replay.report import Divergence, Moment
 from flowstore.store.base import Behind, Load, LoadParked, ParkedWork
 
@@ -133,14 +134,15 @@ class Scene:
 
     def refuse(self, what: str) -> NoReturn:
         """End the replay as a handler reaches for something outside."""
-        name = None if self._attempt is None else self._attempt.recorded_as
-        self.halt(
-            "reach",
-            name,
-            f"position {self._position}: handler {name!r} reached for {what}, outside of a step; "
-            "what it does to the outside belongs into ctx.step, whose result is then recorded",
-            what,
+        attempt = self._attempt
+        name = None if attempt is None else attempt.recorded_as
+        where = reached_from(None if attempt is None else attempt.handler.function)
+        message = (
+            f"position {self._position}: handler {name!r} reached for {what}"
+            f"{f', at {where}' if where else ''}, outside of a step; what it does to the outside "
+            "belongs into ctx.step, whose result is then recorded"
         )
+        self.halt("reach", name, message, what)
 
     def origin_of(self, position: int, handler: str) -> tuple[int, str]:
         """Return the event that a handler handles, and its name there."""
