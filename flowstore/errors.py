@@ -132,6 +132,10 @@ class RunNotFoundError(FlowstoreError, LookupError):
     """There is no run with this correlation_id in the store."""
 
 
+class EventNotFoundError(FlowstoreError, LookupError):
+    """There is no event with this id in the store."""
+
+
 class StaleEventError(FlowstoreError):
     """The event was refused: its run is closed, or it has expired."""
 
@@ -184,12 +188,12 @@ class RunFileError(FlowstoreError, ValueError):
         return type(self), (self.path, self.problem, self.line)
 
 
-class StreamRestartedError(FlowstoreError):
-    """The handler that makes the stream began anew; iterate it again, from its new beginning."""
-
-
 class AcceptedFileError(FlowstoreError, ValueError):
     """A file of accepted divergences cannot be read or written."""
+
+
+class StreamRestartedError(FlowstoreError):
+    """The handler that makes the stream began anew; iterate it again, from its new beginning."""
 
 
 class StreamFailedError(FlowstoreError):

@@ -13,12 +13,14 @@ from flowstore.cli.options import (
     LIMIT,
     STORE,
     Action,
+    After,
     AnyRun,
     Json,
     Limit,
     RunName,
     Status,
     Store,
+    Until,
 )
 
 room = typer.Typer()
@@ -61,9 +63,7 @@ def _show(run: RunName, *, store: Store = STORE, as_json: Json = False) -> Actio
 def _log(
     run: RunName,
     *,
-    after: Annotated[
-        int, typer.Option("--after", metavar="N", min=0, help="Begin after this position.")
-    ] = 0,
+    after: After = 0,
     limit: Annotated[
         int | None,
         typer.Option(
@@ -96,6 +96,61 @@ def _state(
     from flowstore.cli import runs
 
     return partial(runs.print_state, store, run, at=at, as_json=as_json)
+
+
+@room.command("history", epilog="Example: flowstore history order-7 --after 10 --until 12")
+def _history(
+    run: RunName,
+    *,
+    after: After = 0,
+    until: Until = None,
+    handler: Annotated[
+        str | None,
+        typer.Option("--handler", metavar="NAME", help="Only attempts of this handler."),
+    ] = None,
+    store: Store = STORE,
+    as_json: Json = False,
+) -> Action:
+    """Print every attempt of a run's handlers, and what it did.
+
+    How it ended, how long it took, what it made different in the state, the events that it
+    emitted, its steps, and the tasks, timers and waits that it began or ended. Exits with 1 if
+    there is no such run.
+    """
+    from flowstore.cli import history
+
+    return partial(
+        history.print_history,
+        store,
+        run,
+        after=after,
+        until=until,
+        handler=handler,
+        as_json=as_json,
+    )
+
+
+@room.command("why", epilog="Example: flowstore why bank-1 --run order-7")
+def _why(
+    event: Annotated[
+        str,
+        typer.Argument(metavar="EVENT", help="The event's id; with --run also its position."),
+    ],
+    *,
+    run: Annotated[
+        str | None, typer.Option("--run", metavar="RUN", help="Look in this run alone.")
+    ] = None,
+    store: Store = STORE,
+    as_json: Json = False,
+) -> Action:
+    """Say what became of an event, by what and when, and what followed.
+
+    Ids count within a run: every run that has the id is told of, also those that refused it.
+    Exits with 1 if there is none.
+    """
+    from flowstore.cli import why
+
+    return partial(why.why, store, event, run=run, as_json=as_json)
 
 
 @room.command("drops", epilog="Example: flowstore drops order-7 --reason duplicate")

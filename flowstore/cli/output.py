@@ -44,7 +44,9 @@ def to_json(record: Any) -> dict[str, Any]:
     Raises:
         StoreCorruptError: a column that should hold JSON holds something else.
     """
-    fields: dict[str, Any] = record._asdict() if isinstance(record, StoredEvent) else asdict(record)
+    # The rows of the writer are named tuples, what readers get are dataclasses.
+    tuple_fields = getattr(record, "_asdict", None)
+    fields: dict[str, Any] = asdict(record) if tuple_fields is None else tuple_fields()
     return {name: _field(name, value) for name, value in fields.items()}
 
 

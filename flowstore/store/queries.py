@@ -298,6 +298,12 @@ class Queries:
         """Return how much the store has of a run; zeros if there is no such run."""
         return await self._read(partial(count_run, correlation_id))
 
+    async def read_together(
+        self, work: Callable[[AsyncConnection], Coroutine[Any, Any, _Result]]
+    ) -> _Result:
+        """Return what some work reads that needs several statements at one moment."""
+        return await self._read(work)
+
     async def _read_records(self, statement: Select[*tuple[Any, ...]]) -> Sequence[RowMapping]:
         async def read(connection: AsyncConnection) -> Sequence[RowMapping]:
             return (await connection.execute(statement)).mappings().all()
