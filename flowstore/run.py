@@ -14,7 +14,7 @@ from flowstore.events import TASK_COMPLETED, TASK_FAILED, Receipt, WorkflowEvent
 from flowstore.replay.fork import Edits, fork
 from flowstore.replay.history import read_history
 from flowstore.replay.placing import place
-from flowstore.store.base import SETTLED, Append, Close, EndTask, NewEvent
+from flowstore.store.base import SETTLED, Append, Close, DiscardDead, EndTask, NewEvent, RetryDead
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -224,6 +224,55 @@ class Run:
         made = await place(store, runtime.codec, make, source=name, at=at, name=correlation_id)
         runtime.engine().attendance.look_around()
         return Run(runtime, made.run.correlation_id)
+
+    async def retry_dead(self, position: int, handler: str | None = None) -> Receipt:
+        """Have a handler called again that failed for good, and no other handler of its event.
+
+        Whoever serves the workflow calls it, or the next `resume`. A run that failed because of
+        it is open again.
+
+        Args:
+            position: where the dead letter is recorded, as ``flowstore dead`` lists it.
+            handler: under which name; None if it is the only one there.
+
+        Returns:
+            the receipt of the event at which it is called, ``dead.retried``.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+            DeadLetterError: there is no such dead letter, or none any more, or the run is closed
+                for another reason.
+        """
+        engine, name = self._runtime.engine(), self.correlation_id
+        retry = RetryDead(name, position, handler, self._runtime.clock.now())
+        done = await engine.perform(retry)
+        engine.arrived(name, done.appended)
+        return Receipt(
+            status="accepted",
+            id=done.appended.event.id,
+            correlation_id=name,
+            position=done.appended.position,
+        )
+
+    async def discard_dead(
+        self, position: int, handler: str | None = None, reason: str | None = None
+    ) -> None:
+        """Record that nothing is to be done about a dead letter, which is listed no more.
+
+        Args:
+            position: as for `retry_dead`.
+            handler: as for `retry_dead`.
+            reason: why, for the record.
+
+        Raises:
+            RunNotFoundError, DeadLetterError: as for `retry_dead`.
+            InvalidValueError: the reason is no proper text.
+        """
+        if reason is not None:
+            self._runtime.codec.check_text(reason, "reason", MOST_REASON)
+        now = self._runtime.clock.now()
+        discard = DiscardDead(self.correlation_id, position, handler, reason, now)
+        await self._runtime.engine().perform(discard)
 
     async def cancel(self, reason: str | None = None) -> RunRecord:
         """Close the run as cancelled; a handler at work is stopped and cannot commit.

@@ -15,7 +15,7 @@ from flowstore.cli.options import LIMIT, STORE, Action, AnyRun, Json, Limit, Run
 room = typer.Typer()
 dead = typer.Typer(
     cls=ListByDefault,
-    help="Look at dead letters: events whose handler failed for good.",
+    help="Look at dead letters, events whose handler failed for good; retry or discard them.",
     epilog="Example: flowstore dead order-7, which is short for flowstore dead list order-7",
     rich_markup_mode=None,
 )
@@ -92,3 +92,104 @@ def _dead(
     from flowstore.cli import refused
 
     return partial(refused.list_dead, store, run, limit=limit, as_json=as_json)
+
+
+Position = Annotated[int, typer.Argument(metavar="POSITION", min=1, help="Where it is recorded.")]
+Handler = Annotated[
+    str | None, typer.Argument(metavar="[HANDLER]", help="Which, if several failed there.")
+]
+AnyPosition = Annotated[
+    int | None, typer.Argument(metavar="[POSITION]", min=1, help="Where it is recorded.")
+]
+Every = Annotated[bool, typer.Option("--all", help="All of them, or all of RUN.")]
+OfHandler = Annotated[
+    str | None, typer.Option("--handler", metavar="NAME", help="With --all: only this handler's.")
+]
+WithError = Annotated[
+    str | None,
+    typer.Option("--error", metavar="TEXT", help="With --all: only those with this in the error."),
+]
+Sure = Annotated[bool, typer.Option("--yes", help="With --all: do it. Else it is only shown.")]
+
+
+@dead.command("show", epilog="Example: flowstore dead show order-7 4 pay")
+def _show(
+    run: RunName,
+    position: Position,
+    handler: Handler = None,
+    *,
+    store: Store = STORE,
+    as_json: Json = False,
+) -> Action:
+    """Show a dead letter: event, state of that moment, attempts, steps and traceback."""
+    from flowstore.cli import dead
+
+    return partial(dead.show, store, run, position, handler, as_json=as_json)
+
+
+@dead.command("retry", epilog="Example: flowstore dead retry --all --handler pay --yes")
+def _retry(
+    run: AnyRun = None,
+    position: AnyPosition = None,
+    handler: Handler = None,
+    *,
+    every: Every = False,
+    of_handler: OfHandler = None,
+    error: WithError = None,
+    sure: Sure = False,
+    store: Store = STORE,
+    as_json: Json = False,
+) -> Action:
+    """Have the handler of a dead letter called again, by whoever serves the workflow.
+
+    No other handler of its event is called again, and its finished steps are not run again. A
+    run that failed because of it is open again, without the timers and tasks that it had; a
+    completed or cancelled one is not opened. With --all and without --yes this only says what
+    it would do. Exits with 1 if anything is refused.
+    """
+    from flowstore.cli import dead
+
+    chosen = dead.Chosen(
+        run=run,
+        position=position,
+        handler=handler if of_handler is None else of_handler,
+        every=every,
+        error=error,
+        sure=sure,
+    )
+    return partial(dead.settle, store, "retry", chosen, reason=None, as_json=as_json)
+
+
+@dead.command("discard", epilog="Example: flowstore dead discard order-7 4 --reason 'paid by hand'")
+def _discard(
+    run: AnyRun = None,
+    position: AnyPosition = None,
+    handler: Handler = None,
+    *,
+    reason: Annotated[
+        str | None, typer.Option("--reason", metavar="TEXT", help="Why, for the record.")
+    ] = None,
+    every: Every = False,
+    of_handler: OfHandler = None,
+    error: WithError = None,
+    sure: Sure = False,
+    store: Store = STORE,
+    as_json: Json = False,
+) -> Action:
+    """Record that nothing is to be done about a dead letter: it is listed no more.
+
+    Its run stays as it is, and the record keeps what happened; among the drops it is
+    "discarded". With --all and without --yes this only says what it would do. Exits with 1 if
+    anything is refused.
+    """
+    from flowstore.cli import dead
+
+    chosen = dead.Chosen(
+        run=run,
+        position=position,
+        handler=handler if of_handler is None else of_handler,
+        every=every,
+        error=error,
+        sure=sure,
+    )
+    return partial(dead.settle, store, "discard", chosen, reason=reason, as_json=as_json)

@@ -6,9 +6,17 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from flowstore.store.archive import Archive
 from flowstore.store.behind import Behind
-from flowstore.store.care_operations import DiscardDead, RetryDead
+from flowstore.store.care_operations import DiscardDead, RetryDead, SettledDead
 from flowstore.store.excerpt import Excerpt
-from flowstore.store.keys import DEADLINE_KEY, OURS, is_deadline, is_retry, timeout_key, wait_key
+from flowstore.store.keys import (
+    DEADLINE_KEY,
+    OURS,
+    is_deadline,
+    is_retry,
+    retry_id,
+    timeout_key,
+    wait_key,
+)
 from flowstore.store.operations import (
     AddChunks,
     Append,
@@ -151,6 +159,7 @@ __all__ = [
     "RetryTask",
     "RunRecord",
     "RunRow",
+    "SettledDead",
     "SnapshotRow",
     "Status",
     "StepRow",
@@ -169,6 +178,7 @@ __all__ = [
     "TransitionRow",
     "is_deadline",
     "is_retry",
+    "retry_id",
     "timeout_key",
     "wait_key",
 ]

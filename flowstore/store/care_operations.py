@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from flowstore.store.outcomes import Appended
 
 
 @dataclass(slots=True)
@@ -15,14 +19,12 @@ class RetryDead:
     Args:
         position: where the dead letter is recorded.
         handler: under which name; None if it is the only one there.
-        dry: change nothing; find out what would be refused.
     """
 
     correlation_id: str
     position: int
     handler: str | None
     now: int
-    dry: bool = False
 
 
 @dataclass(slots=True)
@@ -30,7 +32,7 @@ class DiscardDead:
     """Record that nothing is to be done about a dead letter, which is listed no more.
 
     Args:
-        position, handler, dry: as in `RetryDead`.
+        position, handler: as in `RetryDead`.
         reason: why, for the record.
     """
 
@@ -39,4 +41,18 @@ class DiscardDead:
     handler: str | None
     reason: str | None
     now: int
-    dry: bool = False
+
+
+@dataclass(slots=True)
+class SettledDead:
+    """What became of a `RetryDead` or a `DiscardDead`.
+
+    Args:
+        handler: under which name the dead letter is recorded.
+        error: why it failed.
+        appended: the event at which it is called again; None if it is discarded.
+    """
+
+    handler: str
+    error: str | None
+    appended: Appended | None = None

@@ -9,7 +9,7 @@ import orjson
 from flowstore.errors import DeadLetterError, RunNotFoundError
 from flowstore.events import DEAD_RETRIED
 from flowstore.store import arranged, base
-from flowstore.store.base import Appended, Behind, DropRow, NewEvent, ParkedRow
+from flowstore.store.base import Appended, Behind, DropRow, NewEvent, ParkedRow, SettledDead
 from flowstore.store.keys import is_retry, retry_id
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Letters:
 
     # --- the operations ----------------------------------------------------------------------
 
-    def retry(self, operation: RetryDead) -> Appended:
+    def retry(self, operation: RetryDead) -> SettledDead:
         """Append the event at which the handler is called again.
 
         Raises:
@@ -75,26 +75,25 @@ class Letters:
         event_id = retry_id(letter.position, letter.handler, letter.number)
         content = (DEAD_RETRIED, 1, orjson.dumps(data).decode(), None, None)
         new = NewEvent(event_id, *content, event.id, operation.now, None)
-        if operation.dry:
-            return Appended("accepted", run.head + 1, run.id, run.status, run.owner)
         if opens:
             run.reason = None
         placed = self._ledger.place(run, new, operation.now)
         self._ledger.changed[run.id] = run
         self._ledger.chosen[run.id, new.id] = placed
-        return Appended("accepted", placed.position, run.id, run.status, run.owner, event=placed)
+        place = (placed.position, run.id, run.status, run.owner)
+        appended = Appended("accepted", *place, event=placed)
+        return SettledDead(letter.handler, letter.error, appended)
 
-    def discard(self, operation: DiscardDead) -> None:
+    def discard(self, operation: DiscardDead) -> SettledDead:
         """Record that a dead letter is to be listed no more.
 
         Raises:
             RunNotFoundError, DeadLetterError: there is no such dead letter, or none any more.
         """
         run, event, letter = self._find(operation)
-        if operation.dry:
-            return
         cells = (letter.position, letter.handler, base.DISCARDED, operation.reason, operation.now)
         self._ledger.drops.append(DropRow(run.id, event.id, event.name, *cells))
+        return SettledDead(letter.handler, letter.error)
 
     # --- which one it is ---------------------------------------------------------------------
 
