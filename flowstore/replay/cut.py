@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import orjson
+
 from flowstore.errors import ForkError
-from flowstore.replay.origin import Origins, is_arranged
+from flowstore.replay.authors import Authors, is_arranged
 from flowstore.replay.standing import Pending, closed_at, failure_at, is_left, pending_after
 from flowstore.store.base import (
     CONFLICT,
+    DISCARDED,
     DUPLICATE,
     EXPIRED,
     LEASE_LOST,
@@ -17,6 +20,7 @@ from flowstore.store.base import (
     STALE,
     WORKING,
     is_deadline,
+    is_retry,
 )
 
 if TYPE_CHECKING:
@@ -52,7 +56,7 @@ class Cut:
         self.end = closed_at(archive)
         self.is_closed = self.end is not None and handled >= self.end
         self.transitions = [row for row in archive.transitions if row.position <= handled]
-        self._origins = Origins(archive)
+        self._authors = Authors(archive)
         self._tasks = {task.id: task for task in archive.tasks}
         self.pending = Pending() if self.is_closed else self._pending()
         waiting = {timer.event_id for timer in self.pending.timers.values()}
@@ -70,12 +74,12 @@ class Cut:
         if is_arranged(event.id):
             # Its timer was removed or set anew later, so it had fired before.
             return event.id in fired and not event.id.endswith("/end")
-        origin = self._origins.of_event(event)
-        return origin is not None and origin <= self.handled
+        place = self._authors.of_event(event)
+        return place is not None and place <= self.handled
 
     def _settle(self) -> None:
         """Find out how it stands, as the engine would."""
-        self.reason = failure_at(self.archive, self.handled)
+        self.reason = failure_at(self.archive, self.at, self.handled)
         if self.handled < len(self.events):
             self.status = "running"
         elif self.reason is not None:
@@ -90,7 +94,7 @@ class Cut:
     def _pending(self) -> Pending:
         old = self._unrecorded()
         if not old:
-            return pending_after(self.transitions)
+            return pending_after(self.transitions, self._reopened())
         rest = self.archive.events[self.at :]
         if self.handled == self.archive.run.cursor and not any(is_arranged(e.id) for e in rest):
             return Pending.of(self.archive)
@@ -100,7 +104,15 @@ class Cut:
                 f"{self.handled} is not known, for it was recorded by a flowstore that did not "
                 f"keep it; fork it where it stands, at {self.archive.run.cursor}"
             )
-        return pending_after(self.transitions)
+        return pending_after(self.transitions, self._reopened())
+
+    def _reopened(self) -> list[int]:
+        """Return where the run was opened again that had failed: nothing outlives its end."""
+        return [
+            event.position
+            for event in self.archive.events[: self.at]
+            if is_retry(event.name, event.id) and orjson.loads(event.data or "{}").get("reopened")
+        ]
 
     def _unrecorded(self) -> set[int]:
         """Return the positions that were handled before what a fork needs was recorded."""
@@ -139,7 +151,7 @@ class Cut:
     def steps(self) -> list[StepRow]:
         """Return the steps made by then."""
         steps = self.archive.steps
-        return [step for step in steps if self._origins.of_step(step) <= self.handled]
+        return [step for step in steps if self._authors.of_step(step) <= self.handled]
 
     def has_stream(self, stream_id: str) -> bool:
         """Tell whether a stream's event is kept; its id begins with that of the event."""
@@ -168,14 +180,14 @@ class Cut:
     def _was_refused(self, drop: DropRow, place: int | None, moment: int | None) -> bool:
         if self.is_closed:
             return True
-        if drop.handler is not None:
-            return self._origins.of_verdict(drop) <= self.handled
+        if drop.handler is not None and drop.reason != DISCARDED:
+            return self._authors.of_verdict(drop) <= self.handled
         if drop.reason == LEASE_LOST or (drop.reason == EXPIRED and drop.position is not None):
             return (drop.position or 0) <= self.handled
         if drop.reason == STALE and place is not None:
             # A deadline that was set anew before its event had its turn; else it was closed.
             return is_deadline(drop.name or "", drop.event_id or "") and not is_left(drop)
-        if drop.reason in {DUPLICATE, CONFLICT} and (place is None or place > self.at):
+        if drop.reason in {DUPLICATE, CONFLICT, DISCARDED} and (place is None or place > self.at):
             return False
         return moment is None or drop.created_at < moment
 

@@ -20,11 +20,12 @@ from flowstore.store.base import (
     TimerRow,
     timeout_key,
 )
+from flowstore.store.keys import retry_id
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
-    from flowstore.store.base import Archive, DropRow, StoredEvent, TransitionRow
+    from flowstore.store.base import Archive, DropRow, TransitionRow
 
 UNHANDLED: Final = "before this event was handled"
 """Ends what the ledger says of an event that was pending when its run was closed."""
@@ -51,30 +52,33 @@ def is_left(drop: DropRow) -> bool:
     return drop.handler is None and drop.detail is not None and drop.detail.endswith(UNHANDLED)
 
 
-def failure_at(archive: Archive, position: int) -> str | None:
-    """Return why a run was bound to fail after a position, None if it was not."""
-    if archive.run.reason is None:
-        return None
+def failure_at(archive: Archive, at: int, handled: int) -> str | None:
+    """Return why a run was bound to fail, None if it was not.
+
+    Args:
+        archive: the run.
+        at: events up to here had come.
+        handled: events up to here had been handled.
+    """
     events = {event.position: event for event in archive.events}
-    by_id = {event.id: event for event in archive.events}
-    handled = {row.position for row in archive.transitions}
-    found: dict[int, str] = {}
+    places = {event.id: event.position for event in archive.events}
+    heard = {row.position for row in archive.transitions}
+    left = {drop.event_id for drop in archive.drops if is_left(drop)}
+    reasons: dict[int, str] = {}
     for row in archive.transitions:
-        if row.outcome != DEAD or row.position > position:
+        if row.outcome != DEAD or row.position > handled:
+            continue
+        retried = places.get(retry_id(row.position, row.handler, row.number))
+        if (retried is None and archive.run.reason is None) or (retried or at + 1) <= at:
             continue
         event = events[row.position]
         text = f"handler {row.handler!r} on {event.name!r} at {row.position} failed: {row.error}"
-        told = by_id.get(f"{row.position}/{row.handler}/{ERROR}")
-        is_unheard = (
-            told is not None and _has_passed(archive, told) and told.position not in handled
-        )
+        error_id = f"{row.position}/{row.handler}/{ERROR}"
+        told = places.get(error_id, archive.run.head + 1)
+        is_unheard = told <= archive.run.cursor and told not in heard and error_id not in left
         if event.name == ERROR or is_unheard or text == archive.run.reason:
-            found.setdefault(row.position, text)
-    return found[max(found)] if found else None
-
-
-def _has_passed(archive: Archive, event: StoredEvent) -> bool:
-    return event.position <= archive.run.cursor
+            reasons.setdefault(row.position, text)
+    return reasons[max(reasons)] if reasons else None
 
 
 @dataclass(slots=True)
@@ -151,9 +155,19 @@ class Pending:
         return len(self.timers) + others + len(self.parked) + len(self.collected), own
 
 
-def pending_after(rows: Iterable[TransitionRow]) -> Pending:
-    """Return what a run waited for after these transitions, had nothing fired or ended."""
-    pending = Pending()
+def pending_after(rows: Iterable[TransitionRow], reopened: Sequence[int]) -> Pending:
+    """Return what a run waited for after these transitions, had nothing fired or ended.
+
+    Args:
+        rows: in order.
+        reopened: where it was opened again after it had failed, in order.
+    """
+    pending, ends = Pending(), list(reopened)
     for row in rows:
+        while ends and ends[0] <= row.position:
+            pending.give_up()
+            del ends[0]
         pending.take(row)
+    if ends:
+        pending.give_up()
     return pending
