@@ -42,7 +42,7 @@ def check(archive: Archive) -> None:
         )
     if len({event.id for event in events}) < len(events):
         raise FieldError(f"{_named(run)} has the id {_twice(each.id for each in events)} twice")
-    _check_hashes(archive)
+    check_hashes(archive)
     _check_order(archive)
     _check_places(archive)
     _check_status(archive)
@@ -61,7 +61,7 @@ def _twice(values: Iterable[Any]) -> str:
 # --- the chain of hashes ---------------------------------------------------------------------
 
 
-def _check_hashes(archive: Archive) -> None:
+def check_hashes(archive: Archive) -> None:
     """Check the hashes; a run from before there were any has none, or none at its beginning."""
     run, before = archive.run, None
     for event, found in zip(archive.events, archive.hashes, strict=True):
