@@ -29,7 +29,7 @@ def path(tmp_path: Path) -> Path:
 
 
 COMMANDS = ("runs", "show", "log", "state", "send", "complete", "drops", "verify", "replay")
-GROUPS = {"db": ("upgrade", "current", "check"), "dead": ("list",)}
+GROUPS = {"db": ("upgrade", "current", "check"), "dead": ("list", "show", "retry", "discard")}
 
 
 # --- help ----------------------------------------------------------------------------
