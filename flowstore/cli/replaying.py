@@ -5,11 +5,12 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, get_args
 
 import typer
 
-from flowstore.cli.options import STORE, Action, AppName, Json, RunName, Store
+from flowstore.cli.options import STORE, Action, AppName, Json, RunName, Status, Store
 
 room = typer.Typer()
 
@@ -83,6 +84,105 @@ def _replay(
         is_guarded=not unguarded,
         as_json=as_json,
     )
+
+
+@room.command("check", epilog="Example: flowstore check --app shop.orders:workflow --since 7d")
+def _check(
+    runs: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[RUN]...", help="Only these runs.  [default: all]"),
+    ] = None,
+    *,
+    app: AppName,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            "--since",
+            metavar="TIME",
+            help="Only runs with something new since: 7d, 36h, or 2026-05-01, 2026-05-01T12:00Z.",
+        ),
+    ] = None,
+    status: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--status",
+            metavar=f"[{'|'.join(get_args(Status))}]",
+            help="Only runs with this status; can be repeated.",
+        ),
+    ] = None,
+    workflow: Annotated[
+        str | None,
+        typer.Option(
+            "--workflow", metavar="NAME", help="Runs of this workflow.  [default: the app's]"
+        ),
+    ] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            "--limit", metavar="N", min=1, help="How many runs, the youngest.  [default: all]"
+        ),
+    ] = None,
+    live: Live = None,
+    ignore: Ignore = None,
+    accept: Annotated[
+        Path | None,
+        typer.Option(
+            "--accept", metavar="FILE", help="Divergences in this file are intended; TOML."
+        ),
+    ] = None,
+    update: Annotated[
+        Path | None,
+        typer.Option(
+            "--update", metavar="FILE", help="As --accept, and write those that are found into it."
+        ),
+    ] = None,
+    reason: Annotated[
+        str | None,
+        typer.Option("--reason", metavar="TEXT", help="Why they are intended; with --update."),
+    ] = None,
+    junit: Annotated[
+        Path | None, typer.Option("--junit", metavar="FILE", help="Write JUnit XML as well.")
+    ] = None,
+    unguarded: Unguarded = False,
+    store: Store = STORE,
+    as_json: Json = False,
+) -> Action:
+    """Execute recorded runs again with the code at hand, and tell which of them diverge.
+
+    Runs are taken from the database, which is only read, or with --store FILE.jsonl from a file
+    of exported ones; those still at work up to where they are. What handlers print is not shown.
+    Exits with 0 if all runs are identical but for what is ignored or accepted, with 1 if one
+    diverges, cannot be read or is not there.
+    """
+    from flowstore.cli import check
+    from flowstore.cli.times import moment_of
+
+    request = check.Request(
+        app=app,
+        store=store,
+        workflow=workflow,
+        runs=tuple(runs or ()),
+        since=None if since is None else moment_of(since, "--since"),
+        statuses=frozenset(map(_known_status, status or ())),
+        limit=limit,
+        ignore=tuple(ignore or ()),
+        live=tuple(live or ()),
+        accept=accept,
+        update=update,
+        reason=reason,
+        junit=junit,
+        is_guarded=not unguarded,
+        as_json=as_json,
+    )
+    return partial(check.check, request)
+
+
+def _known_status(text: str) -> str:
+    """Refuse what is no status; typer has no lists of a few words."""
+    if text not in get_args(Status):
+        message = f"{text!r} is not one of {', '.join(get_args(Status))}"
+        raise typer.BadParameter(message, param_hint="--status")
+    return text
 
 
 @room.command(

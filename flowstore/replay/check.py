@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -36,6 +37,8 @@ class Verdict:
             ``unreadable``: its record could not be executed again.
         report: what its re-execution came to; None if it is unreadable.
         accepted: divergences that are intended, with what says so.
+        fresh: divergences that nothing says are intended. One is found and the rest of the run not
+            looked at, unless all are asked for.
         problem: why it is unreadable.
         seconds: how long it took.
     """
@@ -44,13 +47,14 @@ class Verdict:
     outcome: Outcome
     report: Report | None = None
     accepted: tuple[tuple[Divergence, tuple[Accepted, ...]], ...] = ()
+    fresh: tuple[Divergence, ...] = ()
     problem: str | None = None
     seconds: float = 0.0
 
     @property
     def divergence(self) -> Divergence | None:
         """The first divergence that is not intended."""
-        return None if self.report is None else self.report.divergence
+        return self.fresh[0] if self.fresh else None
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON has it."""
@@ -69,22 +73,25 @@ class Verdict:
 
 @dataclass(slots=True, kw_only=True)
 class Group:
-    """Runs that diverge first in the same way, which is likely to have one cause.
+    """Divergences of the same handler and kind, which are likely to have one cause.
 
     Attributes:
         trait: the handler and the kind.
-        verdicts: the runs.
+        found: the divergences, each with its run.
     """
 
     trait: Trait
-    verdicts: list[Verdict] = field(default_factory=list[Verdict])
+    found: list[tuple[str, Divergence]] = field(default_factory=list[tuple[str, "Divergence"]])
+
+    @property
+    def runs(self) -> list[str]:
+        """The runs, in the order in which they were checked."""
+        return list(dict.fromkeys(run for run, _ in self.found))
 
     @property
     def paths(self) -> tuple[str, ...]:
         """Where they differ, all runs taken together, in alphabetical order."""
-        found = {
-            path for each in self.verdicts if each.divergence for path in paths_of(each.divergence)
-        }
+        found = {path for _, divergence in self.found for path in paths_of(divergence)}
         return tuple(sorted(found, key=lambda path: (path.lstrip("+-"), path)))
 
     def accept(self, reason: str, run: str | None = None) -> Accepted:
@@ -103,9 +110,20 @@ class Group:
             "kind": self.trait.kind,
             "detail": self.trait.detail,
             "paths": list(self.paths),
-            "runs": len(self.verdicts),
-            "example": self.verdicts[0].correlation_id,
+            "runs": len(self.runs),
+            "example": self.runs[0],
         }
+
+
+def grouped(verdicts: Iterable[Verdict]) -> list[Group]:
+    """Return the divergences that nothing says are intended, grouped by how; most runs first."""
+    found: dict[Trait, Group] = {}
+    for verdict in verdicts:
+        for divergence in verdict.fresh:
+            trait = Trait.of(divergence)
+            group = found.setdefault(trait, Group(trait=trait))
+            group.found.append((verdict.correlation_id, divergence))
+    return sorted(found.values(), key=lambda group: -len(group.runs))
 
 
 @dataclass(slots=True)
@@ -128,16 +146,6 @@ class Findings:
         return sum(each.report.events for each in self.verdicts if each.report is not None)
 
     @property
-    def groups(self) -> list[Group]:
-        """Runs that diverge, grouped by how; the largest groups first."""
-        found: dict[Trait, Group] = {}
-        for verdict in self.verdicts:
-            if verdict.divergence is not None:
-                trait = Trait.of(verdict.divergence)
-                found.setdefault(trait, Group(trait=trait)).verdicts.append(verdict)
-        return sorted(found.values(), key=lambda group: -len(group.verdicts))
-
-    @property
     def is_good(self) -> bool:
         """Whether all runs were read and none diverges."""
         return all(each.outcome == IDENTICAL for each in self.verdicts)
@@ -152,6 +160,7 @@ class Checker:
         live: names of steps that really run; see `rerun`.
         accepted: changes that are intended.
         guard: end a replay where a handler reaches outside.
+        finds_all: look for every divergence of a run, and not for its first alone.
     """
 
     def __init__(
@@ -162,24 +171,20 @@ class Checker:
         live: Collection[str] = (),
         accepted: AcceptedChanges | None = None,
         guard: bool = True,
+        finds_all: bool = False,
     ) -> None:
         self._workflow = workflow
         self._ignore = ignore
         self._live = live
         self._guard = guard
+        self._finds_all = finds_all
         self.accepted = AcceptedChanges() if accepted is None else accepted
 
     async def check(self, archive: Archive) -> Verdict:
         """Execute one run again; what is wrong with its record is part of the verdict."""
+        started = time.perf_counter()
         name = archive.run.correlation_id
-        used: list[tuple[Divergence, tuple[Accepted, ...]]] = []
-
-        def accept(divergence: Divergence) -> bool:
-            entries = self.accepted.covering(divergence, name)
-            if entries:
-                used.append((divergence, tuple(entries)))
-            return bool(entries)
-
+        judging = _Judging(self.accepted, name, finds_all=self._finds_all)
         try:
             report = await rerun(
                 self._workflow,
@@ -187,26 +192,45 @@ class Checker:
                 ignore=self._ignore,
                 live=self._live,
                 guard=self._guard,
-                accept=accept,
+                accept=judging,
             )
         except FlowstoreError as error:
             return Verdict(correlation_id=name, outcome=UNREADABLE, problem=str(error))
         except Exception as error:
+            # A record that no one has foreseen ends no check of thousands of others.
             _logger.debug("run %r cannot be executed again", name, exc_info=True)
             problem = f"{type(error).__name__}: {error}"
             return Verdict(correlation_id=name, outcome=UNREADABLE, problem=problem)
-        self.accepted.see(entry for _, entries in used for entry in entries)
+        self.accepted.see(entry for _, entries in judging.accepted for entry in entries)
         return Verdict(
             correlation_id=name,
-            outcome=IDENTICAL if report.is_identical else DIVERGED,
+            outcome=DIVERGED if judging.fresh else IDENTICAL,
             report=report,
-            accepted=tuple(used),
+            accepted=tuple(judging.accepted),
+            fresh=tuple(judging.fresh),
+            seconds=time.perf_counter() - started,
         )
 
 
-def unreadable(correlation_ids: Iterable[str], error: FlowstoreError) -> list[Verdict]:
-    """Return verdicts on runs that could not even be read."""
-    return [
-        Verdict(correlation_id=each, outcome=UNREADABLE, problem=str(error))
-        for each in correlation_ids
-    ]
+class _Judging:
+    """Tells which divergences of one run are intended."""
+
+    def __init__(self, accepted: AcceptedChanges, run: str, *, finds_all: bool) -> None:
+        self._known = accepted
+        self._run = run
+        self._finds_all = finds_all
+        self.accepted: list[tuple[Divergence, tuple[Accepted, ...]]] = []
+        self.fresh: list[Divergence] = []
+
+    def __call__(self, divergence: Divergence) -> bool:
+        entries = self._known.covering(divergence, self._run)
+        if entries:
+            self.accepted.append((divergence, tuple(entries)))
+            return True
+        self.fresh.append(divergence)
+        return self._finds_all
+
+
+def unreadable(correlation_id: str, error: Exception) -> Verdict:
+    """Return the verdict on a run that could not even be read."""
+    return Verdict(correlation_id=correlation_id, outcome=UNREADABLE, problem=str(error))

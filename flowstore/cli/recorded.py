@@ -1,0 +1,211 @@
+"""Which recorded runs a command goes through, and reading them, some at a time and ahead."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Protocol
+
+from flowstore.cli.archives import EXPORTED
+from flowstore.cli.reading import existing
+from flowstore.errors import RunNotFoundError, StoreCorruptError, StoreUnavailableError
+from flowstore.replay import read_file
+from flowstore.replay.check import Verdict, unreadable
+from flowstore.store.base import WORKING
+from flowstore.store.readonly import open_queries
+from flowstore.store.url import parse
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
+
+    from flowstore.store.archive import Archive
+    from flowstore.store.base import RunRecord
+    from flowstore.store.queries import Queries
+
+_PAGE: Final = 1000
+_RUNS: Final = 200
+_EVENTS: Final = 5000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Which runs are meant.
+
+    Attributes:
+        workflow: runs of this workflow.
+        runs: only these; empty for all.
+        since: only runs with something new since; microseconds since 1970.
+        statuses: only runs with one of these; empty for all.
+        limit: how many at most, the youngest.
+    """
+
+    workflow: str
+    runs: tuple[str, ...] = ()
+    since: int | None = None
+    statuses: frozenset[str] = frozenset()
+    limit: int | None = None
+
+    def has(self, status: str, updated_at: int) -> bool:
+        """Tell whether a run of the workflow is one of them."""
+        if self.since is not None and updated_at < self.since:
+            return False
+        return not self.statuses or status in self.statuses
+
+
+class Runs(Protocol):
+    """Recorded runs, of a store or of a file."""
+
+    async def find(self, wanted: Wanted) -> int:
+        """Find those that are wanted, and return how many they are.
+
+        Raises:
+            RunNotFoundError: one that is named is not there, or none of the workflow.
+        """
+        ...
+
+    def read(self) -> AsyncGenerator[Archive | Verdict]:
+        """Yield what was found; a verdict on one that cannot be read."""
+        ...
+
+
+def runs_in(store: str) -> Runs:
+    """Return the runs of a database, or of a file of exported runs."""
+    if store.endswith(EXPORTED):
+        return FileRuns(Path(store))
+    existing(store)
+    return StoreRuns(open_queries(parse(store)))
+
+
+class FileRuns:
+    """The runs of an exported file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._found: list[Archive] = []
+
+    async def find(self, wanted: Wanted) -> int:
+        """Read the file and choose."""
+        if not self._path.exists():
+            raise StoreUnavailableError(
+                f"{self._path}: there is no such file; make one with flowstore export"
+            )
+        archives = read_file(self._path)
+        by_name = {each.run.correlation_id: each for each in archives}
+        if wanted.runs:
+            _require(wanted, {name: each.run.workflow for name, each in by_name.items()})
+            archives = [by_name[name] for name in dict.fromkeys(wanted.runs)]
+        archives = [each for each in archives if each.run.workflow == wanted.workflow]
+        if not archives:
+            raise _none(wanted, sorted({each.run.workflow for each in by_name.values()}))
+        found = [each for each in archives if wanted.has(_status(each), each.run.updated_at)]
+        self._found = found[: wanted.limit]
+        return len(self._found)
+
+    async def read(self) -> AsyncGenerator[Archive | Verdict]:
+        """Yield them."""
+        for each in self._found:
+            yield each
+
+
+class StoreRuns:
+    """The runs of a database, which is only read.
+
+    Args:
+        queries: what reads it.
+    """
+
+    def __init__(self, queries: Queries) -> None:
+        self._queries = queries
+        self._found: list[RunRecord] = []
+
+    async def find(self, wanted: Wanted) -> int:
+        """List the runs, the youngest first, and choose."""
+        if wanted.runs:
+            records = await self._named(wanted)
+        else:
+            records = [each async for each in self._listed(wanted)]
+        self._found = records[: wanted.limit]
+        return len(self._found)
+
+    async def _named(self, wanted: Wanted) -> list[RunRecord]:
+        names = list(dict.fromkeys(wanted.runs))
+        found = [await self._queries.get_run(name) for name in names]
+        records = [each for each in found if each is not None]
+        _require(wanted, {each.correlation_id: each.workflow for each in records})
+        return [each for each in records if wanted.has(each.status, each.updated_at)]
+
+    async def _listed(self, wanted: Wanted) -> AsyncIterator[RunRecord]:
+        before: str | None = None
+        while page := await self._queries.list_runs(
+            workflow=wanted.workflow, before=before, limit=_PAGE
+        ):
+            for each in page:
+                if wanted.has(each.status, each.updated_at):
+                    yield each
+            before = page[-1].correlation_id
+        if before is None:
+            others = {each.workflow for each in await self._queries.list_runs(limit=_PAGE)}
+            raise _none(wanted, sorted(others))
+
+    async def read(self) -> AsyncGenerator[Archive | Verdict]:
+        """Yield them, reading the next while the last are at work."""
+        reading: asyncio.Task[list[Archive | Verdict]] | None = None
+        try:
+            for batch in (*_batches(self._found), None):
+                last = reading
+                reading = None if batch is None else asyncio.create_task(self._read(batch))
+                for each in [] if last is None else await last:
+                    yield each
+        finally:
+            if reading is not None:
+                reading.cancel()
+                await asyncio.wait([reading])
+
+    async def _read(self, names: Sequence[str]) -> list[Archive | Verdict]:
+        try:
+            return [*await self._queries.read_archives(names)]
+        except StoreCorruptError as error:
+            if len(names) == 1:
+                return [unreadable(names[0], error)]
+            # The others may be whole.
+            parts = [await self._read([name]) for name in names]
+            return [each for part in parts for each in part]
+
+
+def _batches(records: Iterable[RunRecord]) -> Iterator[list[str]]:
+    """Gather runs so that what is read at a time stays small, however long they are."""
+    batch: list[str] = []
+    events = 0
+    for record in records:
+        if batch and (len(batch) == _RUNS or events + record.head > _EVENTS):
+            yield batch
+            batch, events = [], 0
+        batch.append(record.correlation_id)
+        events += record.head
+    if batch:
+        yield batch
+
+
+def _status(archive: Archive) -> str:
+    """Return a run's status as it is shown."""
+    return "running" if archive.run.status == WORKING else archive.run.status
+
+
+def _require(wanted: Wanted, workflows: dict[str, str]) -> None:
+    """Refuse names of runs that are not there, or are of another workflow."""
+    for name in wanted.runs:
+        if name not in workflows:
+            raise RunNotFoundError(f"there is no run {name!r}; `flowstore runs` lists them")
+        if workflows[name] != wanted.workflow:
+            raise RunNotFoundError(
+                f"run {name!r} is of workflow {workflows[name]!r}, not of {wanted.workflow!r}; "
+                f"check it as one of that with --workflow {workflows[name]!r}"
+            )
+
+
+def _none(wanted: Wanted, others: list[str]) -> RunNotFoundError:
+    there = f"; there are runs of {', '.join(map(repr, others))}" if others else ""
+    return RunNotFoundError(
+        f"there are no runs of workflow {wanted.workflow!r}{there}: see --store and --workflow"
+    )
