@@ -18,6 +18,7 @@ from flowstore.cli.options import (
     Json,
     Limit,
     RunName,
+    Since,
     Status,
     Store,
     Until,
@@ -151,6 +152,83 @@ def _why(
     from flowstore.cli import why
 
     return partial(why.why, store, event, run=run, as_json=as_json)
+
+
+@room.command("trace", epilog="Example: flowstore trace order-7 --mermaid")
+def _trace(
+    run: RunName,
+    *,
+    mermaid: Annotated[
+        bool, typer.Option("--mermaid", help="Print a Mermaid flowchart instead of a tree.")
+    ] = False,
+    store: Store = STORE,
+    as_json: Json = False,
+) -> Action:
+    """Print which event of a run came of which, and what became of each.
+
+    Exits with 1 if there is no such run.
+    """
+    from flowstore.cli import trace
+
+    return partial(trace.trace, store, run, mermaid=mermaid, as_json=as_json)
+
+
+@room.command("grep", epilog="Example: flowstore grep bank-17 --since 2d --name paid")
+def _grep(
+    pattern: Annotated[
+        str, typer.Argument(metavar="PATTERN", help="A text, found as it is; see --regex.")
+    ],
+    *,
+    regex: Annotated[
+        bool, typer.Option("--regex", help="PATTERN is a regular expression of Python's.")
+    ] = False,
+    ignore_case: Annotated[
+        bool, typer.Option("--ignore-case", "-i", help="Capitals do not matter.")
+    ] = False,
+    name: Annotated[
+        str | None, typer.Option("--name", metavar="NAME", help="Only events of this name.")
+    ] = None,
+    since: Since = None,
+    until: Annotated[
+        str | None, typer.Option("--until", metavar="TIME", help="Before this; as for --since.")
+    ] = None,
+    status: Annotated[
+        Status | None, typer.Option("--status", help="Only in runs with this status.")
+    ] = None,
+    handler: Annotated[
+        str | None,
+        typer.Option("--handler", metavar="NAME", help="Only events that this handler got."),
+    ] = None,
+    errors: Annotated[
+        bool, typer.Option("--error", help="Only in errors: of events, and of handlers.")
+    ] = False,
+    run: Annotated[
+        str | None, typer.Option("--run", metavar="RUN", help="Only in this run.")
+    ] = None,
+    limit: Limit = LIMIT,
+    store: Store = STORE,
+    as_json: Json = False,
+) -> Action:
+    """Search events, and the errors of handlers, for a text; the youngest come first.
+
+    Names, ids, data, metadata, errors and tracebacks are searched; data as compact JSON, such as
+    {"total":12.5}. Exits with 1 if nothing is found.
+    """
+    from flowstore.cli import grep
+    from flowstore.cli.times import moment_of
+    from flowstore.store.search import Search
+
+    search = Search(
+        run=run,
+        name=name,
+        status=status,
+        handler=handler,
+        since=None if since is None else moment_of(since, "--since"),
+        before=None if until is None else moment_of(until, "--until"),
+        errors=errors,
+    )
+    typed = grep.Pattern(pattern, regex, ignore_case)
+    return partial(grep.grep, store, typed, search, limit=limit, as_json=as_json)
 
 
 @room.command("drops", epilog="Example: flowstore drops order-7 --reason duplicate")
