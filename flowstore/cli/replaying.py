@@ -212,3 +212,60 @@ def _graph(
     from flowstore.cli import graph
 
     return partial(graph.draw, app, store=store, as_mermaid=as_mermaid, as_json=as_json)
+
+
+@room.command("fork", epilog="Example: flowstore fork order-7 --at 12 --into copy.db")
+def _fork(
+    run: RunName,
+    *,
+    at: Annotated[
+        int,
+        typer.Option("--at", metavar="N", min=1, help="The last position that comes along."),
+    ],
+    edit_event: Annotated[
+        str | None,
+        typer.Option(
+            "--edit-event",
+            metavar="JSON",
+            help="A merge patch for the event at N, which is then handled anew; {} to leave it.",
+        ),
+    ] = None,
+    edit_state: Annotated[
+        str | None,
+        typer.Option("--edit-state", metavar="JSON", help="A merge patch for the state."),
+    ] = None,
+    into: Annotated[
+        str | None,
+        typer.Option(
+            "--into",
+            metavar="PATH-OR-URL",
+            help="The database to put it into, made if it is not there.  [default: the run's]",
+        ),
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            "--as", metavar="RUN", help="The fork's correlation_id.  [default: RUN~N, or RUN~N.2 …]"
+        ),
+    ] = None,
+    from_now: Annotated[
+        bool,
+        typer.Option("--from-now", help="Timers have the time left that they had at N."),
+    ] = False,
+    store: Store = STORE,
+    as_json: Json = False,
+) -> Action:
+    """Make a new run with the same history up to N, which goes on from there with live code.
+
+    Whoever serves the workflow on the database goes on with it, and does what comes behind N
+    again, with all that it does outside; in a database of its own, with --into, nobody does until
+    you serve it. Edits are JSON merge patches (RFC 7396): {"data": {"total": 5, "note": null}}
+    sets one value and removes another. With --store FILE.jsonl the run is one that was exported.
+    Exits with 1 if the run or the position is not there, or if the edit or the name is refused.
+    """
+    from flowstore.cli import fork
+
+    wish = fork.Wish(
+        at=at, edit_event=edit_event, edit_state=edit_state, into=into, name=name, from_now=from_now
+    )
+    return partial(fork.fork_run, store, run, wish, as_json=as_json)

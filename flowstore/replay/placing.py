@@ -39,7 +39,11 @@ async def place(
     """
     if name is not None:
         codec.check_text(name, "correlation_id", codec.limits.id_length)
-        return await _restore(store, make(name))
+        try:
+            return await _restore(store, make(name))
+        except RunExistsError:
+            message = f"there is a run {name!r} already; give the fork another name, or none"
+            raise RunExistsError(message) from None
     for each in _names(source, at):
         codec.check_text(each, "correlation_id", codec.limits.id_length)
         if await store.reader.get_run(each) is None:
