@@ -231,6 +231,30 @@ def _grep(
     return partial(grep.grep, store, typed, search, limit=limit, as_json=as_json)
 
 
+@room.command("tail", epilog="Example: flowstore tail order-7 --once --last 20")
+def _tail(
+    run: AnyRun = None,
+    *,
+    follow: Annotated[
+        bool, typer.Option("--follow/--once", help="Go on with what comes, or end.")
+    ] = True,
+    last: Annotated[
+        int, typer.Option("--last", metavar="N", min=0, help="How many past events to begin with.")
+    ] = 10,
+    store: Store = STORE,
+    as_json: Json = False,
+) -> Action:
+    """Print the last events and go on with what comes, until Ctrl-C.
+
+    Events, attempts of handlers and refused events, of one run or of all, whichever process
+    writes them. With --json each is an object on a line of its own. Exits with 1 if there is no
+    such run.
+    """
+    from flowstore.cli import tail
+
+    return partial(tail.tail, store, run, last=last, follow=follow, as_json=as_json)
+
+
 @room.command("drops", epilog="Example: flowstore drops order-7 --reason duplicate")
 def _drops(
     run: AnyRun = None,

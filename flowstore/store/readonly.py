@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sqlite3
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
@@ -12,11 +14,13 @@ from sqlalchemy import event
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
+from flowstore.store.failures import translate
 from flowstore.store.queries import Queries
 from flowstore.store.url import MEMORY
 
 if TYPE_CHECKING:
     import threading
+    from collections.abc import AsyncGenerator, Awaitable, Callable
     from pathlib import Path
 
     from sqlalchemy import Connection
@@ -56,6 +60,38 @@ def read_only_uri(url: StoreUrl) -> str:
     # Made absolute now: the program may change its working directory later.
     place = quote(os.fsencode(url.path.absolute()))
     return f"file:{place}?mode=ro{'&immutable=1' if _is_frozen(url.path) else ''}"
+
+
+@contextlib.asynccontextmanager
+async def watch(url: StoreUrl) -> AsyncGenerator[Callable[[], Awaitable[bool]]]:
+    """Give what tells whether someone has written since it was last asked.
+
+    It asks SQLite for `PRAGMA data_version`, on a connection that stays open for as long as the
+    block lasts and holds no lock.
+
+    Raises:
+        StoreUnavailableError: the database cannot be opened.
+    """
+    where = MEMORY if url.path is None else str(url.path)
+    try:
+        connection = await _connect(read_only_uri(url), url.busy_timeout)
+    except (sqlite3.Error, OSError) as error:
+        raise translate(error, where) from error
+    seen: int | None = None
+
+    async def has_news() -> bool:
+        nonlocal seen
+        try:
+            rows = list(await connection.execute_fetchall("PRAGMA data_version"))
+        except (sqlite3.Error, OSError) as error:
+            raise translate(error, where) from error
+        before, seen = seen, int(rows[0][0])
+        return seen != before
+
+    try:
+        yield has_news
+    finally:
+        await connection.close()
 
 
 async def _connect(uri: str, timeout: float) -> aiosqlite.Connection:
