@@ -41,6 +41,8 @@ NOW = 1_000_000
 class Memory:
     """A `Lookup` over dictionaries."""
 
+    has_pruned = False
+
     def __init__(self) -> None:
         self.runs: dict[str, RunRow] = {}
         self.events: dict[tuple[int, str], StoredEvent] = {}

@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from flowstore.store.archive import Archive
 from flowstore.store.behind import Behind
-from flowstore.store.care_operations import DiscardDead, RetryDead, SettledDead
+from flowstore.store.care_operations import (
+    DiscardDead,
+    Prune,
+    PrunedRuns,
+    RetryDead,
+    SettledDead,
+)
 from flowstore.store.excerpt import Excerpt
 from flowstore.store.keys import (
     DEADLINE_KEY,
@@ -152,6 +158,8 @@ __all__ = [
     "OutstandingRecord",
     "ParkedRow",
     "ParkedWork",
+    "Prune",
+    "PrunedRuns",
     "Reader",
     "Release",
     "Restore",

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
     from flowstore.store.outcomes import Appended
 
 
@@ -56,3 +58,32 @@ class SettledDead:
     handler: str
     error: str | None
     appended: Appended | None = None
+
+
+@dataclass(slots=True)
+class Prune:
+    """Remove runs, with all that there is of them, in one transaction.
+
+    The ids of their events that came from outside are kept, to be refused as duplicates. A run
+    stays that has another status meanwhile, was touched, has a worker or anything outstanding;
+    and so do the newest run and that of the newest event.
+
+    Args:
+        runs: their ids in this store.
+        statuses: of what status they must be; ``running`` and ``waiting`` ones always stay.
+        before: since when they must not have been touched, in microseconds since 1970.
+    """
+
+    runs: Sequence[int]
+    statuses: Collection[str]
+    before: int
+    now: int
+
+
+@dataclass(slots=True)
+class PrunedRuns:
+    """How much a `Prune` has removed: runs and events; and how many of its runs are left."""
+
+    runs: int = 0
+    events: int = 0
+    left: int = 0

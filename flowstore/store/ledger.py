@@ -33,6 +33,7 @@ from flowstore.store.base import (
     StoredEvent,
     TransitionRow,
 )
+from flowstore.store.pruning import Pruning
 from flowstore.store.refusals import refuse_other_workflow, why_no_end
 from flowstore.store.same import is_same
 from flowstore.store.waiting import Waiting
@@ -49,6 +50,7 @@ class Ledger:
     def __init__(self, lookup: Lookup, outstanding: WaitingLookup) -> None:
         self._lookup = lookup
         self.waiting = Waiting(self, lookup, outstanding)
+        self.pruning = Pruning(self, lookup)
         self.new_runs: list[RunRow] = []
         self.moved: dict[int, RunRow] = {}
         self.changed: dict[int, RunRow] = {}
@@ -82,6 +84,10 @@ class Ledger:
         lookup = self._lookup
         run = lookup.run(operation.correlation_id)
         event = operation.event
+        if lookup.has_pruned:
+            refused = self.pruning.refuse(run, operation, is_chosen=operation.chosen_id)
+            if refused is not None:
+                return refused
         if run is None:
             if operation.chosen_id:
                 refuse_engine_id(event.id)
@@ -191,7 +197,8 @@ class Ledger:
         if operation.claim_for is not None:
             self._lease(run, operation.claim_for, operation.now)
         was_idle = run.cursor == row.position - 1
-        has_state = run.state_version in (0, operation.cached_version)
+        cached = self.pruning.known(run, operation.cached_version)
+        has_state = run.state_version in (0, cached)
         if was_idle and has_state:
             loaded = base.Loaded(events=(row,), state_is_cached=run.state_version > 0)
         elif was_idle and not is_touched:
@@ -199,13 +206,14 @@ class Ledger:
             loaded = self._lookup.load_state(run)
             loaded.events = (row,)
         else:
-            loaded = self._lookup.load(run, operation.cached_version)
+            loaded = self._lookup.load(run, cached)
         return self._granted(run, loaded)
 
     def grant(self, run: RunRow, owner: str, now: int, cached_version: int) -> Grant:
         """Give a worker the lease of a run that no live worker has."""
         self._lease(run, owner, now)
-        return self._granted(run, self._lookup.load(run, cached_version))
+        cached = self.pruning.known(run, cached_version)
+        return self._granted(run, self._lookup.load(run, cached))
 
     def _granted(self, run: RunRow, loaded: base.Loaded) -> Grant:
         if run.waits:

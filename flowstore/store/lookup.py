@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         TaskRow,
         TimerRow,
     )
+    from flowstore.store.pruning import Tombstone
 
 
 class Lookup(Protocol):
@@ -52,6 +53,15 @@ class Lookup(Protocol):
 
     def load_state(self, run: RunRow) -> Loaded:
         """Return the state alone; nothing of the run waits to be written."""
+        ...
+
+    @property
+    def has_pruned(self) -> bool:
+        """Whether runs were ever removed."""
+        ...
+
+    def pruned(self, correlation_id: str, event_id: str) -> Tombstone | None:
+        """Return what is left of an event, or, for the empty text, of its run."""
         ...
 
     def has_lost_lease(self, owner: str) -> bool:

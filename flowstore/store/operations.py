@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from flowstore.store.care_operations import DiscardDead, RetryDead
+from flowstore.store.care_operations import DiscardDead, Prune, RetryDead
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -370,4 +370,5 @@ Operation = (
     | Restore
     | RetryDead
     | DiscardDead
+    | Prune
 )

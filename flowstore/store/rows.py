@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from flowstore.store import base
 from flowstore.store.base import Behind, Loaded, ParkedWork, RunRow, StoredEvent, TransitionRow
+from flowstore.store.pruning import Tombstone
 
 if TYPE_CHECKING:
     import sqlite3
@@ -41,12 +42,31 @@ class Rows:
         self._by_name: dict[str, RunRow] = {}
         self._by_id: dict[int, RunRow] = {}
         self._next_run_id = 0
+        self._has_pruned: bool | None = None
 
     def forget(self) -> None:
         """Forget the runs in memory: they are no longer known to be what the file has."""
         self._by_name.clear()
         self._by_id.clear()
         self._next_run_id = 0
+        self._has_pruned = None
+
+    @property
+    def has_pruned(self) -> bool:
+        """Whether runs were ever removed; a store where none was is asked once."""
+        if self._has_pruned is None:
+            row = self._connection.execute("SELECT 1 FROM pruned LIMIT 1").fetchone()
+            self._has_pruned = row is not None
+        return self._has_pruned
+
+    def pruned(self, correlation_id: str, event_id: str) -> Tombstone | None:
+        """Return what is left of an event, or, for the empty text, of its run."""
+        row = self._connection.execute(
+            "SELECT position, status, pruned_at FROM pruned WHERE correlation_id = ? "
+            "AND event_id = ?",
+            (correlation_id, event_id),
+        ).fetchone()
+        return None if row is None else Tombstone(*row)
 
     def has_lost_lease(self, owner: str) -> bool:
         """Tell whether this worker is dead, or silent beyond its lease."""

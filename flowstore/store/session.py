@@ -25,6 +25,7 @@ from flowstore.store.leases import LEASE_SECONDS, Leases
 from flowstore.store.ledger import Ledger
 from flowstore.store.letter_rows import LetterRows
 from flowstore.store.letters import Letters
+from flowstore.store.prune import prune
 from flowstore.store.restore import restore
 from flowstore.store.rows import Rows
 from flowstore.store.url import MEMORY
@@ -215,6 +216,7 @@ class Session:
             base.AddChunks: waiting.add_chunks,
             base.RetryDead: letters.retry,
             base.DiscardDead: letters.discard,
+            base.Prune: lambda named: prune(self._connection, rows, named),
             base.Restore: lambda archives: restore(self._connection, rows, archives),
         }
 

@@ -155,6 +155,10 @@ class Waiting:
     def end_task(self, operation: EndTask) -> Appended:
         """Append the event in which a task ends, or say why it is not wanted any more (G6)."""
         run = self._lookup.run(operation.correlation_id)
+        if self._lookup.has_pruned:
+            refused = self._ledger.pruning.refuse(run, operation, is_chosen=False)
+            if refused is not None:
+                return refused
         if run is None:
             raise RunNotFoundError(f"there is no run {operation.correlation_id!r} in the store")
         if run.workflow != operation.workflow:
