@@ -11,7 +11,7 @@ import orjson
 from flowstore.errors import StoreCorruptError
 from flowstore.replay.portable_events import source_of, tell_event
 from flowstore.replay.portable_kinds import KINDS, RUN
-from flowstore.replay.portable_reading import FORMAT, VERSION
+from flowstore.replay.portable_reading import FORMAT, VERSION, end_line
 from flowstore.store import base
 
 if TYPE_CHECKING:
@@ -67,10 +67,12 @@ class RunWriter:
     def end(self) -> None:
         """Write the closing line."""
         counts = {"runs": self.runs, "events": self.events, "lines": self.lines + 1}
-        self._put({"line": "end", **counts, "sha256": self._digest.hexdigest()})
+        self._write_line(end_line(counts, self._digest.hexdigest()))
 
     def _put(self, said: dict[str, Any]) -> None:
-        line = orjson.dumps(said, option=orjson.OPT_APPEND_NEWLINE)
+        self._write_line(orjson.dumps(said, option=orjson.OPT_APPEND_NEWLINE))
+
+    def _write_line(self, line: bytes) -> None:
         self._digest.update(line)
         self.lines += 1
         self.bytes += len(line)

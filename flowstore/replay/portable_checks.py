@@ -152,15 +152,16 @@ def _check_status(archive: Archive) -> None:
     run = archive.run
     waits, tasks = count_outstanding(archive)
     is_handled = run.cursor == run.head
-    if run.status in {"running", base.WORKING}:
+    status = "running" if run.status == base.WORKING else run.status
+    if status == "running":
         fits = not is_handled or tasks > 0
-    elif run.status == "waiting":
+    elif status == "waiting":
         fits = is_handled and not tasks and waits > 0
     else:
         fits = is_handled and not tasks and not waits
     if not fits:
         raise FieldError(
-            f"{_named(run)} cannot be {run.status}: its cursor is at {run.cursor}, its head at "
+            f"{_named(run)} cannot be {status}: its cursor is at {run.cursor}, its head at "
             f"{run.head}, {tasks} tasks are under way and {waits} timers and waits outstanding"
         )
 

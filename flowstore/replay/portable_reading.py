@@ -10,6 +10,8 @@ from dataclasses import dataclass, fields
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, NoReturn, cast
 
+import orjson
+
 from flowstore.errors import ConfigurationError, RunFileError
 from flowstore.replay.portable_checks import check, count_outstanding
 from flowstore.replay.portable_events import Expected
@@ -20,7 +22,7 @@ from flowstore.store import base
 from flowstore.store.base import Archive, RunRow
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 FORMAT: Final = "flowstore-runs"
@@ -93,6 +95,12 @@ def _opened(path: str | Path, shown_path: str) -> BinaryIO:
     return os.fdopen(number, "rb", buffering=_MIB)
 
 
+def end_line(counts: Mapping[str, int], digest: str) -> bytes:
+    """Return the closing line, which has to be there byte for byte: no hash stands over it."""
+    said = {"line": "end", **counts, "sha256": digest}
+    return orjson.dumps(said, option=orjson.OPT_APPEND_NEWLINE)
+
+
 class _Reading:
     """One reading of a file."""
 
@@ -128,7 +136,7 @@ class _Reading:
         for line in lines:
             said = self._parse(line)
             if said.get("line") == "end":
-                self._take_end(said)
+                self._take_end(said, line)
                 return True
             self._take(said)
             self._digest.update(line)
@@ -148,9 +156,17 @@ class _Reading:
                 self._refuse(f"is longer than {longest} bytes; see --max-line-bytes")
             if self._bytes > self._limits.file_bytes:
                 self._refuse(f"is beyond {self._limits.file_bytes} bytes; see --max-bytes")
+            if self._number == 1:
+                self._refuse_wrapped(line)
             if not line.endswith(b"\n"):
                 self._refuse("does not end: the file is cut off")
             yield line
+
+    def _refuse_wrapped(self, line: bytes) -> None:
+        if line.startswith(_GZIP):
+            self._refuse("is compressed; try gunzip -c FILE | flowstore import -")
+        if line.startswith(_BOM):
+            self._refuse("begins with a byte order mark, which JSON has none of; remove it")
 
     def _parse(self, line: bytes) -> dict[str, Any]:
         try:
@@ -167,10 +183,6 @@ class _Reading:
     def _take_header(self, line: bytes) -> None:
         if not line:
             self._refuse("the file is empty", 1)
-        if line.startswith(_GZIP):
-            self._refuse("is compressed; try gunzip -c FILE | flowstore import -")
-        if line.startswith(_BOM):
-            self._refuse("begins with a byte order mark, which JSON has none of; remove it")
         said = self._parse(line)
         if said.get("line") != "header" or said.get("format") != FORMAT:
             self._refuse(f'is not the first line of exported runs, with "format":"{FORMAT}"')
@@ -190,7 +202,7 @@ class _Reading:
             self._refuse(f"a header has no field {shown(min(unknown))}")
         self._digest.update(line)
 
-    def _take_end(self, said: dict[str, Any]) -> None:
+    def _take_end(self, said: dict[str, Any], line: bytes) -> None:
         self._finish()
         counts = {"runs": len(self._archives), "events": self._events, "lines": self._number}
         for key, expected in counts.items():
@@ -198,8 +210,8 @@ class _Reading:
                 self._refuse(f"{key!r} is {shown(said.get(key))}, and the file has {expected}")
         if said.get("sha256") != self._digest.hexdigest():
             self._refuse("'sha256' is not that of the lines before it: the file was changed")
-        if len(said) != len(counts) + 2:
-            self._refuse("has fields that a closing line has not")
+        if line != end_line(counts, self._digest.hexdigest()):
+            self._refuse("is not written as a closing line is")
 
     # --- what is between -----------------------------------------------------------------------
 
