@@ -297,7 +297,8 @@ def _print(
         where = ", ".join(group.paths[:_EXAMPLES]) + (", …" if len(group.paths) > _EXAMPLES else "")
         what = f": {group.trait}" + (f" at {where}" if where else "")
         output.print_line([(count, terminal.BAD), (printable(what), terminal.PLAIN)])
-        _print_examples([(run, divergence.message) for run, divergence in group.found])
+        first = {run: divergence.message for run, divergence in reversed(group.found)}
+        _print_examples([(run, first[run]) for run in group.runs])
     broken = [
         (each.correlation_id, each.problem or "") for each in findings.verdicts if each.problem
     ]

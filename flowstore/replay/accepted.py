@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from flowstore.replay.report import Divergence
 
 _INDEX: Final = re.compile(r"\[\d+\]|\.\d+(?=[.\[]|$)")
-_CALL: Final = re.compile(r"\(([\w.]+)\)$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,9 +97,6 @@ def _detail(divergence: Divergence) -> str | None:
     expected, actual = divergence.expected, divergence.actual
     if divergence.kind == "step":
         return actual if isinstance(actual, str) else None
-    if divergence.kind == "reach":  # the file, or the address, may be another one in each run
-        found = _CALL.search(str(actual))
-        return found[1] if found else None
     if divergence.kind == "outcome" and not _is_result(divergence):
         return f"{_word(expected)} -> {_word(actual)}"
     if divergence.kind == "handler":

@@ -15,7 +15,10 @@ was nothing then, or is nothing now; ``*`` stands for any one key or index.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
+import os
 import re
 import tomllib
 from typing import TYPE_CHECKING, Any, Final, cast, get_args
@@ -25,7 +28,7 @@ from flowstore.replay.accepted import Accepted, Trait
 from flowstore.replay.report import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Generator, Sequence
     from pathlib import Path
 
 _TABLE: Final = "accepted"
@@ -59,18 +62,28 @@ def add_accepted(path: Path, new: Sequence[Accepted], *, outdated: Sequence[Acce
     Raises:
         AcceptedFileError: it is there and not understood, or cannot be written.
     """
-    text = _text(path) if path.exists() else _HEAD
-    if outdated:
-        text = _without(text, path, outdated)
-    for entry in new:
-        text = f"{text.rstrip()}\n\n{_written(entry)}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = path.with_name(f"{path.name}.new")
-        fresh.write_text(text, encoding="utf-8")
-        fresh.replace(path)
+        with _alone(path.parent):
+            text = _without(_text(path), path, outdated) if path.exists() else _HEAD
+            for entry in new:
+                text = f"{text.rstrip()}\n\n{_written(entry)}"
+            fresh = path.with_name(f"{path.name}.new")
+            fresh.write_text(text, encoding="utf-8")
+            fresh.replace(path)
     except OSError as error:
         raise AcceptedFileError(f"{path}: {error.strerror or error}") from error
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Generator[None]:
+    """Let no other process write in the folder meanwhile, which tests in parallel may want to."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _text(path: Path) -> str:
@@ -130,15 +143,16 @@ def _entry(table: Any, place: str) -> Accepted:
 
 
 def _without(text: str, path: Path, outdated: Sequence[Accepted]) -> str:
-    """Take entries out of a text, with the comments in them."""
-    starts = [found.start() for found in _HEADER.finditer(text)]
-    parts = [text[one:other] for one, other in zip(starts, [*starts[1:], len(text)], strict=True)]
+    """Take entries out of a text, with the comments in them; refuse a text that is no such file."""
     entries = _entries(text, path)
-    if len(parts) != len(entries):  # a text in it looks like a header: written anew
+    starts = [found.start() for found in _HEADER.finditer(text)]
+    if len(starts) != len(entries):  # a text in it looks like a header: written anew
         kept = [entry for entry in entries if entry not in outdated]
         return _HEAD + "".join(f"\n{_written(entry)}" for entry in kept)
-    kept_parts = [part for part, entry in zip(parts, entries, strict=True) if entry not in outdated]
-    return text[: starts[0]] + "".join(kept_parts)
+    ends = [*starts[1:], len(text)] if starts else []
+    parts = [text[start:end] for start, end in zip(starts, ends, strict=True)]
+    lasting = [part for part, entry in zip(parts, entries, strict=True) if entry not in outdated]
+    return "".join([text[: starts[0]] if starts else text, *lasting])
 
 
 def _written(entry: Accepted) -> str:
