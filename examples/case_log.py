@@ -95,6 +95,11 @@ def build(store: str | None, window: Window) -> WorkflowManager:
     return workflow
 
 
+def workflow() -> WorkflowManager:
+    """Make the workflow for commands that call its handlers again, such as ``flowstore check``."""
+    return build(None, Window())
+
+
 def microseconds(text: str) -> int:
     """Turn a time with an offset into microseconds since 1970, exactly."""
     return (datetime.fromisoformat(text) - EPOCH) // MICROSECOND
