@@ -40,8 +40,6 @@ except ModuleNotFoundError as missing:
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from openai.types.chat import ChatCompletionChunk
-
 READ = """\
 Which place and day is the question about? Answer with a JSON object: "place" is the name of the
 place, or null if there is none; "day" is "today" or "tomorrow"."""
@@ -240,29 +238,26 @@ def build(services: Services) -> WorkflowManager:
     @workflow.on("answer", retry=PATIENT)
     async def answer(event: WorkflowEvent, ctx: Context) -> AsyncIterator[WorkflowEvent]:
         yield WorkflowEvent.progress("answer", "Writing the answer")
-        services = ctx["services"]
         given = f"{ctx['question']}\n\n{Weather(**event.data).model_dump_json()}"
-        reply = await services.llm.chat.completions.create(
-            model=services.model,
-            stream=True,
-            messages=[{"role": "system", "content": WRITE}, {"role": "user", "content": given}],
-        )
-        words: list[str] = []
+        reply = WorkflowEvent("stream", {"stream": listen(ctx["services"], given)})
+        yield reply
         # Behind the yield the stream has been written down to its end.
-        yield WorkflowEvent("stream", {"stream": listen(reply, words)})
-        yield WorkflowEvent("completed", {"answer": "".join(words), "date": event.data["date"]})
+        answer = "".join([text async for text in reply.data["stream"]])
+        yield WorkflowEvent("completed", {"answer": answer, "date": event.data["date"]})
 
     return workflow
 
 
-async def listen(
-    reply: openai.AsyncStream[ChatCompletionChunk], words: list[str]
-) -> AsyncIterator[str]:
-    """Yield the text of a reply as it comes, and keep it."""
+async def listen(services: Services, given: str) -> AsyncIterator[str]:
+    """Ask the model to write, and yield the text of its reply as it comes."""
+    reply = await services.llm.chat.completions.create(
+        model=services.model,
+        stream=True,
+        messages=[{"role": "system", "content": WRITE}, {"role": "user", "content": given}],
+    )
     async with reply:
         async for chunk in reply:
             if chunk.choices and (text := chunk.choices[0].delta.content):
-                words.append(text)
                 yield text
 
 
@@ -271,12 +266,15 @@ async def listen(
 
 async def show(stream: Any) -> None:
     """Print a stream as it comes, from its new beginning if it was interrupted."""
+    begun = False
     while True:
         try:
             async for text in stream:
+                begun = True
                 print(text, end="", flush=True)
         except StreamRestartedError:
-            print("\n[answer] It was interrupted; here it is anew")
+            if begun:
+                print("\n[answer] It was interrupted; here it is anew")
         except StreamFailedError:
             print()  # an error event says why
             return

@@ -71,8 +71,10 @@ class Context(StateView):
         reads the event finds a `flowstore.stream.Stream` in that place. The chunks are JSON
         values, models or dataclasses. Behind ``yield`` the handler goes on when the last chunk is
         on the disk; behind ``emit`` it goes on at once, and its commit comes when the streams have
-        ended. What an iterator raises is the handler's failure. A handler that runs again makes
-        its streams anew, and those who read them are told.
+        ended. The handler itself finds a `Stream` there as well, in the event that it has emitted:
+        what it needs of the chunks it takes from that, so that it does the same in a replay, which
+        reads no iterator anew. What an iterator raises is the handler's failure. A handler that
+        runs again makes its streams anew, and those who read them are told.
 
         Args:
             event: a `WorkflowEvent`, or a Pydantic model or dataclass.

@@ -132,6 +132,10 @@ class Streams:
             event.data[key] = known or self._stream(name, stream, self.live(name, stream))
         return event
 
+    def recorded(self, name: str, stream_id: str) -> Stream:
+        """Return a stream as it is, or will be, recorded; no chunks are kept for it."""
+        return self._stream(name, stream_id, None)
+
     def _stream(self, name: str, stream_id: str, tape: Tape | None) -> Stream:
         return Stream(stream_id, Recorded(self, name, stream_id, tape))
 
@@ -200,6 +204,8 @@ class Streaming:
         self.count += 1
         self.begun += len(sources)
         new = NewEvent(new_id, *encoded, stored.id, around.clock.now(), None)
+        for key in sources:  # the handler may want what it has shown, and in a replay, too
+            event.data[key] = around.streams.recorded(run.correlation_id, stream_id(new_id, key))
         if is_replayed:
             self._start(lambda: self._close(sources))
         else:

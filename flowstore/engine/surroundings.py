@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from flowstore.engine.pump import Pump, Unread
     from flowstore.events import WorkflowEvent
     from flowstore.store.base import Committed, NewEvent, Operation, StepRow, StoredEvent
+    from flowstore.stream import Stream
     from flowstore.task import Tasks
     from flowstore.token import Claimed
 
@@ -24,6 +25,10 @@ class StreamMaker(Protocol):
 
     def event(self, stored: StoredEvent, name: str) -> WorkflowEvent:
         """Return an event of the run of this name as users get it."""
+        ...
+
+    def recorded(self, name: str, stream_id: str) -> Stream:
+        """Return a stream of the run of this name as it is, or will be, recorded."""
         ...
 
     def prepare(

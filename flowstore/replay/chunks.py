@@ -49,8 +49,12 @@ class Streams:
         event = self._stage.codec.event(stored, name)
         if "/c" in stored.id:
             for key, stream in marks(stored.id, event.data).items():
-                event.data[key] = Stream(stream, Chunks(self._archive, stream))
+                event.data[key] = self.recorded(name, stream)
         return event
+
+    def recorded(self, name: str, stream_id: str) -> Stream:  # noqa: ARG002 - there is one run
+        """Return a stream with its recorded chunks."""
+        return Stream(stream_id, Chunks(self._archive, stream_id))
 
     def prepare(
         self,
