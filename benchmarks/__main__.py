@@ -32,6 +32,7 @@ GROUPS = (
     "tasks",
     "start",
     "time_travel",
+    "replay",
     "case_log",
 )
 ROOT = Path(__file__).parent.parent

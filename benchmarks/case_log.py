@@ -35,7 +35,7 @@ def measure(settings: Settings) -> Report:
     """Feed a log, and one three times as long whose cases have other names."""
     report = Report("Case log")
     with settings.folder() as folder:
-        log, source = _log(settings, folder)
+        log, source = source_of(settings, folder)
         longer = folder / "longer.jsonl.gz"
         _copies(log, longer)
         rounds = min(3, settings.rounds)
@@ -73,7 +73,8 @@ def measure(settings: Settings) -> Report:
     return report
 
 
-def _log(settings: Settings, folder: Path) -> tuple[Path, str]:
+def source_of(settings: Settings, folder: Path) -> tuple[Path, str]:
+    """Return the real log if it is there, else one that is made; and what it is called."""
     real = settings.data / LOG
     if real.exists() and not settings.quick:
         return real, f"{LOG} ({EVENTS:,} events of {CASES:,} cases)"
