@@ -28,7 +28,7 @@ def path(tmp_path: Path) -> Path:
     return path
 
 
-COMMANDS = ("runs", "show", "log", "state", "send", "complete", "drops", "verify", "replay")
+COMMANDS = ("runs", "show", "log", "state", "send", "complete", "drops", "verify", "replay", "check", "graph")
 GROUPS = {"db": ("upgrade", "current", "check"), "dead": ("list", "show", "retry", "discard")}
 
 

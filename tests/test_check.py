@@ -1,0 +1,471 @@
+"""``flowstore check``: recorded runs against the code at hand."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import pty
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree as ET
+
+import checked
+import pytest
+from command_line import Called, settle, start
+
+from flowstore import Context, WorkflowEvent, WorkflowManager
+from flowstore.replay import write_file
+from flowstore.replay.accepted_file import read_accepted
+from flowstore.store.readonly import open_queries
+from flowstore.store.url import parse
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settle(tmp_path, monkeypatch)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setenv("PYTHONPATH", str(HERE))
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> Path:
+    """Three runs of the shop."""
+    path = tmp_path / "flowstore.db"
+    await checked.record(path)
+    return path
+
+
+def check(capfd: pytest.CaptureFixture[str], code: str, *options: str) -> Called:
+    """Check runs in this process, as a thread would have no event loop in its way."""
+    return Called(capfd, "check", "--app", f"checked:{code}", *options)
+
+
+def found(capfd: pytest.CaptureFixture[str], code: str, *options: str) -> Any:
+    called = check(capfd, code, *options, "--json")
+    assert called.err == ""
+    result = json.loads(called.out)
+    assert called.code == (1 if result["diverged"] or result["unreadable"] else 0)
+    return result
+
+
+# --- what it finds ---------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("store")
+def test_runs_of_the_same_code_are_identical(capfd: pytest.CaptureFixture[str]):
+    called = check(capfd, "same")
+    assert (called.code, called.err) == (0, "")
+    assert called.out == "3 runs of shop: 3 identical\n"
+
+
+@pytest.mark.usefixtures("store")
+def test_runs_that_diverge_in_the_same_way_are_one_line(capfd: pytest.CaptureFixture[str]):
+    called = check(capfd, "dearer")
+    assert called.code == 1
+    first, *examples, last = called.out.splitlines()
+    assert first == "3 runs diverge: sell emitted at emitted.charged.data.total"
+    assert [line.partition(":")[0] for line in examples] == ["  order-3", "  order-2", "  order-1"]
+    assert all("position 1" in line for line in examples)
+    assert last == "3 runs of shop: 3 diverge, 0 identical"
+    assert called.err == ("(look into one: flowstore replay order-3 --app checked:dearer --pdb)\n")
+
+
+@pytest.mark.usefixtures("store")
+def test_the_shape_of_its_json(capfd: pytest.CaptureFixture[str]):
+    result = found(capfd, "stamped", "order-1")
+    (run,) = result.pop("runs")
+    assert result == {
+        "workflow": "shop",
+        "checked": 1,
+        "events": 1,
+        "identical": 0,
+        "diverged": 1,
+        "unreadable": 0,
+        "groups": [
+            {
+                "handler": "sell",
+                "kind": "state",
+                "detail": None,
+                "paths": ["state.stamp"],
+                "runs": 1,
+                "example": "order-1",
+            }
+        ],
+        "accepted": [],
+    }
+    divergence = run.pop("divergence")
+    assert run == {
+        "correlation_id": "order-1",
+        "outcome": "diverged",
+        "status": "idle",
+        "events": 1,
+        "until": 1,
+        "accepted": [],
+        "problem": None,
+    }
+    assert divergence["position"] == 1
+    assert divergence["differences"] == [
+        {"path": "state.stamp", "expected": "then", "actual": "now"}
+    ]
+
+
+@pytest.mark.usefixtures("store")
+@pytest.mark.parametrize(
+    ("code", "kind", "detail"),
+    [
+        ("other_step", "step", "bill"),
+        ("failing", "outcome", "handled -> dead"),
+        ("without_audit", "handler", "gone"),
+        ("chatty", "emitted", None),
+    ],
+)
+def test_kinds_of_divergences(
+    code: str, kind: str, detail: str | None, capfd: pytest.CaptureFixture[str]
+):
+    (group,) = found(capfd, code)["groups"]
+    assert (group["kind"], group["detail"], group["runs"]) == (kind, detail, 3)
+
+
+@pytest.mark.usefixtures("store")
+def test_a_step_can_really_run(capfd: pytest.CaptureFixture[str]):
+    assert found(capfd, "other_step", "--live", "bill")["identical"] == 3
+
+
+@pytest.mark.usefixtures("store")
+def test_what_handlers_print_is_not_mixed_in():
+    done = start("check", "--app", "checked:chatty", "--json")
+    assert (done.returncode, done.stderr) == (1, "")
+    assert json.loads(done.stdout)["diverged"] == 3
+    # The negative control: it does print.
+    assert "sold" in start("replay", "order-1", "--app", "checked:chatty").stdout
+
+
+def test_looking_writes_nothing(store: Path, capfd: pytest.CaptureFixture[str]):
+    """G12, and a second time comes to the same."""
+    before = store.read_bytes()
+    assert found(capfd, "dearer") == found(capfd, "dearer")
+    assert store.read_bytes() == before
+    assert {each.name for each in store.parent.iterdir()} <= {
+        "flowstore.db", "flowstore.db-lock", "flowstore.db-wal", "flowstore.db-shm"
+    }  # fmt: skip
+
+
+# --- which runs ------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("store")
+def test_some_of_the_runs(capfd: pytest.CaptureFixture[str]):
+    def names(*options: str) -> list[str]:
+        return [run["correlation_id"] for run in found(capfd, "same", *options)["runs"]]
+
+    assert names() == ["order-3", "order-2", "order-1"]
+    assert names("--limit", "2") == ["order-3", "order-2"]
+    assert names("order-1", "order-3", "order-1") == ["order-1", "order-3"]
+    assert names("--status", "idle", "--status", "failed") == ["order-3", "order-2", "order-1"]
+    assert names("--since", "7d") == ["order-3", "order-2", "order-1"]
+    called = check(capfd, "same", "--status", "completed")
+    assert (called.code, called.out) == (0, "")
+    assert called.err == "(no runs of shop to check)\n"
+    assert names("--since", "2999-01-01") == []
+
+
+async def test_only_runs_of_the_workflow(
+    store: Path, make: Callable[..., WorkflowManager], capfd: pytest.CaptureFixture[str]
+):
+    other = make(store, name="mail").register("order", lambda _event: None, name="sell")
+    await other.send(WorkflowEvent("order", 1), correlation_id="mail-1")
+    await other.resume()
+    await other.close()
+
+    def look() -> None:
+        assert found(capfd, "same")["checked"] == 3
+        (run,) = found(capfd, "same", "--workflow", "mail")["runs"]
+        assert run["correlation_id"] == "mail-1"
+        assert run["outcome"] == "diverged"
+        called = check(capfd, "same", "mail-1")
+        assert called.code == 1
+        assert "of workflow 'mail', not of 'shop'" in called.err
+
+    await in_a_thread(look)
+
+
+async def test_exported_runs(store: Path, capfd: pytest.CaptureFixture[str]):
+    names = ["order-2", "order-1"]
+    write_file(Path("runs.jsonl"), await open_queries(parse(str(store))).read_archives(names))
+
+    def look() -> None:
+        result = found(capfd, "same", "--store", "runs.jsonl")
+        assert [run["correlation_id"] for run in result["runs"]] == names
+        assert found(capfd, "dearer", "--store", "runs.jsonl")["diverged"] == 2
+        assert found(capfd, "same", "--store", "runs.jsonl", "order-1")["checked"] == 1
+        assert found(capfd, "same", "--store", "runs.jsonl", "--limit", "1")["checked"] == 1
+        called = check(capfd, "same", "--store", "runs.jsonl", "order-3")
+        assert (called.code, called.out) == (1, "")
+        assert "there is no run 'order-3'" in called.err
+
+    await in_a_thread(look)
+
+
+async def in_a_thread(look: Callable[[], None]) -> None:
+    """Have commands begin event loops of their own."""
+    await asyncio.to_thread(look)
+
+
+async def test_a_run_that_is_at_work_is_checked_as_far_as_it_is(
+    make: Callable[..., WorkflowManager], path: Path
+):
+    """G12: the worker is not disturbed."""
+    begun, go_on = asyncio.Event(), asyncio.Event()
+    workflow = make(path, name=checked.NAME)
+
+    @workflow.on("order")
+    async def sell(event: WorkflowEvent, ctx: Context) -> None:
+        if event.data == 2:
+            begun.set()
+            await go_on.wait()
+        ctx.state["total"] = event.data
+
+    async with workflow:
+        for number in (1, 2):
+            await workflow.send(WorkflowEvent("order", number), correlation_id="order-1")
+        await begun.wait()
+        done = await asyncio.to_thread(
+            start, "check", "--app", "checked:same", "--store", str(path), "--json"
+        )
+        (run,) = json.loads(done.stdout)["runs"]
+        assert (run["status"], run["until"]) == ("running", 1)
+        go_on.set()
+        assert (await workflow.run("order-1").wait(timeout=30)).status == "idle"
+        assert await workflow.run("order-1").state() == {"total": 2}
+
+
+def test_a_run_that_cannot_be_read_stops_no_other(store: Path, capfd: pytest.CaptureFixture[str]):
+    with contextlib.closing(sqlite3.connect(store)) as connection:
+        connection.execute("UPDATE transition SET change = '[[]' WHERE run_id = 2")
+        connection.commit()
+    result = found(capfd, "same")
+    assert (result["checked"], result["identical"]) == (3, 2)
+    broken = next(run for run in result["runs"] if run["correlation_id"] == "order-2")
+    assert broken["outcome"] in ("unreadable", "diverged")
+    assert "order-2" in check(capfd, "same").out
+
+
+# --- what is intended ------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("store")
+def test_a_path_can_be_ignored(capfd: pytest.CaptureFixture[str]):
+    assert found(capfd, "stamped")["diverged"] == 3
+    assert found(capfd, "stamped", "--ignore", "state.stamp")["identical"] == 3
+    both = found(capfd, "dearer_and_stamped", "--ignore", "state.stamp")
+    assert both["diverged"] == 3
+    paths = ("--ignore", "state.total", "--ignore", "emitted.*.data.total")
+    assert found(capfd, "dearer", *paths)["identical"] == 3
+
+
+@pytest.mark.usefixtures("store")
+def test_changes_can_be_accepted_and_others_are_still_found(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path
+):
+    file = tmp_path / "accepted.toml"
+    called = check(capfd, "dearer", "--update", str(file), "--reason", "a new price")
+    assert called.code == 0
+    assert called.err.endswith(f"of 3 runs accepted in {file})\n")
+    entries = read_accepted(file)
+    assert {(each.trait.handler, each.trait.kind) for each in entries} == {
+        ("sell", "emitted"),
+        ("sell", "state"),
+    }
+    assert {each.reason for each in entries} == {"a new price"}
+
+    again = found(capfd, "dearer", "--accept", str(file))
+    assert (again["identical"], again["diverged"]) == (3, 0)
+    assert [each["runs"] for each in again["accepted"]] == [3, 3]
+    assert (
+        "(3 of them but for accepted changes)" in check(capfd, "dearer", "--accept", str(file)).out
+    )
+    other = found(capfd, "dearer_and_chatty", "--accept", str(file))
+    assert other["diverged"] == 3
+    (group,) = other["groups"]
+    assert group["paths"] == ["+emitted.thanked"]
+
+
+@pytest.mark.usefixtures("store")
+def test_an_update_adds_to_what_is_accepted(capfd: pytest.CaptureFixture[str]):
+    check(capfd, "dearer", "--update", "accepted.toml", "--reason", "one")
+    text = Path("accepted.toml").read_text()
+    called = check(capfd, "dearer_and_chatty", "--update", "accepted.toml", "--reason", "two")
+    assert called.code == 0
+    assert Path("accepted.toml").read_text().startswith(text.rstrip())
+    assert [each.reason for each in read_accepted(Path("accepted.toml"))] == ["one", "one", "two"]
+    check(capfd, "dearer_and_chatty", "--update", "accepted.toml", "--reason", "three")
+    assert len(read_accepted(Path("accepted.toml"))) == 3
+
+
+@pytest.mark.usefixtures("store")
+def test_accepted_changes_that_no_run_has_are_named(capfd: pytest.CaptureFixture[str]):
+    check(capfd, "dearer", "--update", "accepted.toml", "--reason", "a new price")
+    called = check(capfd, "same", "--accept", "accepted.toml")
+    assert called.code == 0
+    assert called.err.count("(accepted, and no run has it: sell ") == 2
+    result = found(capfd, "same", "--accept", "accepted.toml")
+    assert [each["runs"] for each in result["accepted"]] == [0, 0]
+
+
+# --- JUnit -----------------------------------------------------------------------------
+
+# What junit-10.xsd, which Jenkins publishes, allows.
+ATTRIBUTES = {
+    "testsuites": {"name", "time", "tests", "failures", "disabled", "errors"},
+    "testsuite": {
+        "name", "tests", "failures", "errors", "time", "disabled", "skipped", "timestamp",
+        "hostname", "id", "package",
+    },
+    "testcase": {"name", "assertions", "time", "classname", "status"},
+    "failure": {"type", "message"},
+    "error": {"type", "message"},
+    "system-out": set(),
+}  # fmt: skip
+CHILDREN = {
+    "testsuites": ["testsuite"],
+    "testsuite": ["testcase"],
+    "testcase": ["error", "failure", "system-out"],
+}
+
+
+def assert_valid(element: ET.Element) -> None:
+    assert set(element.attrib) <= ATTRIBUTES[element.tag]
+    order = [CHILDREN.get(element.tag, []).index(child.tag) for child in element]
+    assert order == sorted(order)
+    for child in element:
+        assert_valid(child)
+
+
+def test_junit_has_a_test_case_for_each_run(store: Path, capfd: pytest.CaptureFixture[str]):
+    with contextlib.closing(sqlite3.connect(store)) as connection:
+        connection.execute("UPDATE transition SET change = '[[]' WHERE run_id = 2")
+        connection.execute(
+            "UPDATE run SET correlation_id = ? WHERE id = 3", ("<&\"'\x1b[31m\x00]]>é\ufffe",)
+        )
+        connection.commit()
+    assert check(capfd, "stamped", "--junit", "junit.xml").code == 1
+    root = ET.fromstring(Path("junit.xml").read_bytes())  # noqa: S314 - it is ours
+    assert_valid(root)
+    (suite,) = root
+    assert suite.get("name") == "shop"
+    assert suite.get("tests") == "3"
+    cases = {case.get("name"): case for case in suite}
+    assert list(cases) == ["<&\"'\\x1b[31m\\x00]]>é\\ufffe", "order-2", "order-1"]
+    (failure,) = cases["order-1"]
+    assert failure.get("type") == "state"
+    assert failure.text is not None
+    assert "state.stamp" in failure.text
+    assert 'recorded: "then"' in failure.text
+    assert int(suite.get("failures", "")) + int(suite.get("errors", "")) == 3
+
+
+@pytest.mark.usefixtures("store")
+def test_junit_tells_what_is_accepted(capfd: pytest.CaptureFixture[str]):
+    check(capfd, "stamped", "--update", "accepted.toml", "--reason", "<time> & again")
+    called = check(capfd, "stamped", "--accept", "accepted.toml", "--junit", "junit.xml")
+    assert called.code == 0
+    root = ET.fromstring(Path("junit.xml").read_bytes())  # noqa: S314 - it is ours
+    assert_valid(root)
+    assert root.get("failures") == "0"
+    out = root.find("testsuite/testcase/system-out")
+    assert out is not None
+    assert str(out.text).startswith("accepted (<time> & again): position 1")
+
+
+# --- in a terminal ---------------------------------------------------------------------
+
+
+async def test_hostile_names_steer_no_terminal(make: Callable[..., WorkflowManager], path: Path):
+    name = "\x1b[31mred\n"
+    workflow = make(path, name="shop").register("order", lambda _event: None, name=name)
+    await workflow.send(WorkflowEvent("order", 1), correlation_id=f"order {name}")
+    await workflow.resume()
+    await workflow.close()
+    done = start("check", "--app", "checked:same", "--store", str(path))
+    assert done.returncode == 1
+    assert "\x1b" not in done.stdout + done.stderr
+    assert "order \\x1b[31mred\\n" in done.stdout
+
+
+async def test_a_progress_bar_and_ctrl_c_in_the_middle(tmp_path: Path):
+    """The third run never ends; what has been found until then is told."""
+    await checked.record(tmp_path / "flowstore.db", (7, 2, 1))
+    ours, theirs = pty.openpty()
+    program = subprocess.Popen(  # noqa: ASYNC220 - nothing else runs in this loop
+        [sys.executable, "-m", "flowstore.cli", "check", "--app", "checked:hanging"],
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "200"},
+    )
+    os.close(theirs)
+    shown = b""
+    while b"2/3" not in shown:
+        shown += os.read(ours, 65536)
+    program.send_signal(signal.SIGINT)
+    with contextlib.suppress(OSError):  # Linux reports the end of a terminal as an error
+        while part := os.read(ours, 65536):
+            shown += part
+    os.close(ours)
+    out, _ = program.communicate(timeout=60)
+    assert program.returncode == 130
+    assert out == b""
+    assert "(interrupted after 2 of 3 runs: 0 diverge)" in shown.decode()
+    assert "Traceback" not in shown.decode()
+
+
+# --- mistakes --------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("store")
+@pytest.mark.parametrize(
+    ("options", "code", "says"),
+    [
+        (("--store", "none.db"), 1, "there is no database"),
+        (("--store", "none.jsonl"), 1, "there is no such file"),
+        (("--workflow", "mail"), 1, "there are runs of 'shop'"),
+        (("order-9",), 1, "there is no run 'order-9'"),
+        (("--accept", "none.toml"), 1, "none.toml: No such file"),
+        (("--accept", "bad.toml"), 1, "bad.toml: is not TOML"),
+        (("--update", "bad.toml", "--reason", "x"), 1, "bad.toml: is not TOML"),
+        (("--update", "new.toml"), 2, "--reason"),
+        (("--reason", "x"), 2, "--update"),
+        (("--update", "new.toml", "--reason", " "), 2, "--reason"),
+        (("--junit", "none/junit.xml"), 2, "there is no folder 'none'"),
+        (("--junit", "."), 2, "'.' is a folder"),
+        (("--since", "yesterday"), 2, "--since"),
+        (("--status", "asleep"), 2, "'asleep' is not one of running, waiting"),
+        (("--limit", "0"), 2, "--limit"),
+    ],
+)
+def test_a_mistake_is_one_line(
+    options: Sequence[str], code: int, says: str, capfd: pytest.CaptureFixture[str]
+):
+    Path("bad.toml").write_text("[[accepted")
+    called = check(capfd, "same", *options)
+    assert (called.code, called.out) == (code, "")
+    assert called.err.startswith("flowstore: ")
+    assert says in called.err
+    assert called.err.count("\n") == 1
+    assert not Path("new.toml").exists()
+
+
+def test_an_app_that_is_not_there(capfd: pytest.CaptureFixture[str]):
+    called = Called(capfd, "check", "--app", "checked:nothing")
+    assert (called.code, called.out) == (2, "")
+    assert "'checked' has no 'nothing'" in called.err
