@@ -144,9 +144,10 @@ def _why(
     store: Store = STORE,
     as_json: Json = False,
 ) -> Action:
-    """Say what became of an event, by what and when, and what followed.
+    """Say what became of an event, and why.
 
-    Ids count within a run: every run that has the id is told of, also those that refused it.
+    By what and when it was handled or refused, what followed, and which handlers waited for such
+    an event and did not take it. Ids count within a run: every run that has the id is told of.
     Exits with 1 if there is none.
     """
     from flowstore.cli import why
@@ -164,8 +165,9 @@ def _trace(
     store: Store = STORE,
     as_json: Json = False,
 ) -> Action:
-    """Print which event of a run came of which, and what became of each.
+    """Print which event of a run came of which.
 
+    And what became of each of them: a tree, or with --mermaid a flowchart.
     Exits with 1 if there is no such run.
     """
     from flowstore.cli import trace
@@ -209,10 +211,10 @@ def _grep(
     store: Store = STORE,
     as_json: Json = False,
 ) -> Action:
-    """Search events, and the errors of handlers, for a text; the youngest come first.
+    """Search the events and errors of all runs.
 
-    Names, ids, data, metadata, errors and tracebacks are searched; data as compact JSON, such as
-    {"total":12.5}. Exits with 1 if nothing is found.
+    Names, ids, data, metadata, errors and tracebacks are searched, data as compact JSON, such as
+    {"total":12.5}. The youngest events come first. Exits with 1 if nothing is found.
     """
     from flowstore.cli import grep
     from flowstore.cli.times import moment_of
@@ -244,7 +246,7 @@ def _tail(
     store: Store = STORE,
     as_json: Json = False,
 ) -> Action:
-    """Print the last events and go on with what comes, until Ctrl-C.
+    """Print what happens, while it happens, until Ctrl-C.
 
     Events, attempts of handlers and refused events, of one run or of all, whichever process
     writes them. With --json each is an object on a line of its own. Exits with 1 if there is no

@@ -45,7 +45,15 @@ class Verdict(NamedTuple):
 
 
 def judge(found: Findings) -> Verdict:
-    """Say what became of an event."""
+    """Say what became of an event, and who might have been expected to take it and did not."""
+    verdict = _judge(found)
+    missed = [f"{each.handler} {each.text}" for each in waiters(found) if not each.is_woken]
+    if not missed:
+        return verdict
+    return verdict._replace(because=f"{verdict.because}; but {', and '.join(missed)}")
+
+
+def _judge(found: Findings) -> Verdict:
     event = found.event
     if event is None:
         return _judge_unlogged(found)
@@ -62,7 +70,7 @@ def judge(found: Findings) -> Verdict:
     if refused and (dropped or not last):
         drop = refused[-1]
         by = f"{drop.handler} said: " if drop.handler else ""
-        return Verdict(drop.reason, f"{by}{drop.detail}")
+        return Verdict(drop.reason, f"{by}{drop.detail or drop.reason}")
     if last:
         return Verdict("handled", ", ".join(said(*_words(row)) for row in last.values()))
     return _judge_untouched(found, event)
@@ -75,7 +83,8 @@ def _words(row: TransitionRow) -> tuple[str, str, int]:
 def _judge_unlogged(found: Findings) -> Verdict:
     if found.drops:
         drop = found.drops[-1]
-        return Verdict(drop.reason, f"it was refused and is not in the log: {drop.detail}")
+        text = f"it was refused and is not in the log: {drop.detail or drop.reason}"
+        return Verdict(drop.reason, text)
     timer = found.timers[0]
     return Verdict("scheduled", f"timer {timer.key} sends it at {time_text(timer.due_at)}")
 
@@ -168,14 +177,14 @@ def waiters(found: Findings) -> list[Waiter]:
 def _fit(parked: ParkedRow, event: StoredEvent, is_woken: bool) -> str:
     text = wait_words(parked)
     if is_woken:
-        return f"{text}; this was it"
+        return f"{text}: this was it"
     data: Any = decode_json(event.data)
     held = cast("dict[str, Any]", data) if isinstance(data, dict) else {}
     misfits = [
-        f"{key} is {json.dumps(held[key], ensure_ascii=False)}" if key in held else f"no {key}"
+        f"{key} {json.dumps(held[key], ensure_ascii=False)}" if key in held else f"no {key}"
         for key, value in where_of(parked).items()
         if key not in held or json.dumps(held[key]) != json.dumps(value)
     ]
     if misfits:
-        return f"{text}; this has {', '.join(misfits)}"
-    return f"{text}; this was not it: the handler's own condition, or its class, said no"
+        return f"{text}, and this has {', '.join(misfits)}"
+    return f"{text}, and its own condition, or its class, said no"
