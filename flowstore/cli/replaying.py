@@ -269,3 +269,37 @@ def _fork(
         at=at, edit_event=edit_event, edit_state=edit_state, into=into, name=name, from_now=from_now
     )
     return partial(fork.fork_run, store, run, wish, as_json=as_json)
+
+
+@room.command("diff", epilog="Example: flowstore diff order-7 order-7~12 --other copy.db")
+def _diff(
+    run: Annotated[str, typer.Argument(metavar="RUN_A", help="The one run's correlation_id.")],
+    other_run: Annotated[
+        str, typer.Argument(metavar="RUN_B", help="The other run's correlation_id.")
+    ],
+    *,
+    other: Annotated[
+        str | None,
+        typer.Option(
+            "--other",
+            metavar="PATH-OR-URL",
+            help="The database of the other run, or FILE.jsonl.  [default: --store]",
+        ),
+    ] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="Show all that differs, not only where it begins.")
+    ] = False,
+    store: Store = STORE,
+    as_json: Json = False,
+) -> Action:
+    """Show where two runs part: their events, attempts, steps, waits and states, side by side.
+
+    Times and versions of the code do not count, nor do the ids of the runs themselves, nor those
+    of events that were sent without one. Exits with 0 if they are the same, with 1 if they
+    differ, with 2 if one of them cannot be read.
+    """
+    from flowstore.cli import diff
+
+    return partial(
+        diff.print_diff, store, run, other or store, other_run, every=every, as_json=as_json
+    )

@@ -95,6 +95,26 @@ def print_table(columns: Sequence[str], cells: Iterable[Sequence[str]]) -> None:
     _console().print(table)
 
 
+def print_sides(titles: Sequence[str], rows: Iterable[tuple[str, str, bool]]) -> None:
+    """Print two columns side by side, each half as wide as the terminal.
+
+    Args:
+        titles: one for each column.
+        rows: the left cell, the right one, and whether they differ.
+    """
+    from rich.box import SIMPLE_HEAD  # noqa: PLC0415 - a pipe does not pay for it
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, expand=True)
+    for title in titles:
+        table.add_column(Text(title), ratio=1, overflow="fold")
+    for left, right, differs in rows:
+        styles = (BAD, GOOD) if differs else (QUIET, QUIET)
+        table.add_row(Text(left, style=styles[0]), Text(right, style=styles[1]))
+    _console().print(table)
+
+
 def print_line(pieces: Iterable[Piece], *, is_cut: bool = False) -> None:
     """Print one line of styled pieces.
 

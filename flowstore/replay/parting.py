@@ -1,0 +1,254 @@
+"""Where two runs part: their records, event by event. Pure.
+
+Neither times nor code count, nor the runs' own ids, nor ids of events that were made up for
+senders who named none. Two events are put beside one another if they have the same position.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from flowstore.change import apply
+from flowstore.door import decode_json
+from flowstore.replay.authors import Authors
+from flowstore.replay.difference import ABSENT, Difference, differences
+from flowstore.store import arranged
+from flowstore.store.base import PENDING, WORKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from flowstore.store.base import (
+        Archive,
+        CollectedRow,
+        ParkedRow,
+        StepRow,
+        StoredEvent,
+        TaskRow,
+        TimerRow,
+        TransitionRow,
+    )
+
+_MADE_UP: Final = re.compile(r"[0-9a-f]{32}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """What two runs have at one position, where it differs.
+
+    Attributes:
+        position: of the event.
+        one: what the one run has there: ``event``, ``attempts``, ``steps``, ``arranged``,
+            ``streams``, and ``pending`` if it has not been handled; as JSON values. None if the
+            run has no such event.
+        other: the same of the other run.
+        differences: at which places these differ, and how the states do behind it that did not
+            differ so before.
+    """
+
+    position: int
+    one: dict[str, Any] | None
+    other: dict[str, Any] | None
+    differences: tuple[Difference, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON has it."""
+        found = [each.to_json() for each in self.differences]
+        return {
+            "position": self.position,
+            "one": self.one,
+            "other": self.other,
+            "differences": found,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parting:
+    """Where two runs part.
+
+    Attributes:
+        same: how many events are the same from the beginning, with all that became of them.
+        places: where they differ, in order.
+        run: how the runs differ as they stand: status, result, reason, what they wait for.
+    """
+
+    same: int
+    places: tuple[Place, ...]
+    run: tuple[Difference, ...]
+
+    @property
+    def is_same(self) -> bool:
+        """Whether they do not differ at all."""
+        return not self.places and not self.run
+
+
+def part(one: Archive, other: Archive) -> Parting:
+    """Compare two runs."""
+    left, right = _Told(one), _Told(other, as_if=one.run.correlation_id)
+    places: list[Place] = []
+    same, apart = 0, dict[str, Difference]()
+    for position in range(1, max(one.run.head, other.run.head) + 1):
+        here, there = left.at(position), right.at(position)
+        found = [*differences(here or ABSENT, there or ABSENT)]
+        if apart or left.changes != right.changes:
+            known = apart
+            states = differences(left.state, right.told_state(), "state")
+            apart = {str(each): each for each in states}
+            found += [each for text, each in apart.items() if text not in known]
+        if found:
+            places.append(Place(position=position, one=here, other=there, differences=tuple(found)))
+        elif not places:
+            same = position
+    run = tuple(differences(left.standing(), right.standing()))
+    return Parting(same=same, places=tuple(places), run=run)
+
+
+class _Told:
+    """A run as it is compared: JSON values by position.
+
+    Args:
+        archive: the run.
+        as_if: the run's id is told as this one.
+    """
+
+    def __init__(self, archive: Archive, as_if: str | None = None) -> None:
+        self._archive = archive
+        self._name, self._as_if = archive.run.correlation_id, as_if
+        self._places = {event.id: event.position for event in archive.events}
+        self._attempts: dict[int, list[TransitionRow]] = defaultdict(list)
+        for row in archive.transitions:
+            self._attempts[row.position].append(row)
+        authors = Authors(archive)
+        self._steps: dict[int, list[StepRow]] = defaultdict(list)
+        for step in archive.steps:
+            self._steps[authors.of_step(step)].append(step)
+        self._chunks: dict[str, list[Any]] = defaultdict(list)
+        for chunk in archive.chunks:
+            self._chunks[chunk.stream_id] += decode_json(chunk.data)
+        self._streams: dict[int, list[str]] = defaultdict(list)
+        for stream in archive.streams:
+            self._streams[self._places.get(stream.id.rpartition("/")[0], 0)].append(stream.id)
+        self.state: dict[str, Any] = {}
+        self.changes: list[str] = []
+
+    def at(self, position: int) -> dict[str, Any] | None:
+        """Return what there is at a position; positions must be asked for in order."""
+        rows = self._attempts.get(position, ())
+        self.changes = [row.change for row in rows if row.change is not None]
+        for change in self.changes:
+            apply(self.state, change)
+        if position > self._archive.run.head:
+            return None
+        found = {
+            "event": self._event(self._archive.events[position - 1]),
+            "attempts": [
+                {"handler": row.handler, "outcome": row.outcome, "error": row.error} for row in rows
+            ],
+            "steps": {
+                f"{step.handler}/{step.name}/{step.number}": {
+                    "result": decode_json(step.result),
+                    "error": decode_json(step.error),
+                }
+                for step in self._steps.get(position, ())
+            },
+            "arranged": {row.handler: _arranged(row) for row in rows if row.arranged is not None},
+            "streams": {name: self._chunks[name] for name in self._streams.get(position, ())},
+            "pending": position > self._archive.run.cursor,
+        }
+        told = self._renamed({name: value for name, value in found.items() if value})
+        return cast("dict[str, Any]", told)
+
+    def _event(self, event: StoredEvent) -> dict[str, Any]:
+        cause = event.causation_id
+        found = {
+            "name": event.name,
+            "id": None if _MADE_UP.fullmatch(event.id) else event.id,
+            "data": decode_json(event.data),
+            "metadata": decode_json(event.metadata),
+            "error": event.error,
+            "cause": None if cause is None else self._places.get(cause, cause),
+        }
+        return {name: value for name, value in found.items() if value is not None}
+
+    def told_state(self) -> dict[str, Any]:
+        """Return the state behind the last position asked for, as it is compared."""
+        return cast("dict[str, Any]", self._renamed(self.state))
+
+    def standing(self) -> dict[str, Any]:
+        """Return how the run stands."""
+        archive, run = self._archive, self._archive.run
+        waiting = _waiting(
+            archive.timers,
+            [task for task in archive.tasks if task.status == PENDING],
+            archive.parked,
+            archive.collected,
+        )
+        found = {
+            "workflow": run.workflow,
+            "status": "running" if run.status == WORKING else run.status,
+            "result": decode_json(run.result),
+            "reason": run.reason,
+            "waiting": waiting or None,
+        }
+        told = self._renamed({name: value for name, value in found.items() if value is not None})
+        return cast("dict[str, Any]", told)
+
+    def _renamed(self, value: Any) -> Any:
+        """Return a JSON value in which the run's own id is what it is told as."""
+        if self._as_if is None or self._as_if == self._name:
+            return value
+        return _renamed(value, self._name, self._as_if)
+
+
+def _renamed(value: Any, name: str, new: str) -> Any:
+    """Put another name where a text is a run's id, or begins with it and a slash."""
+    given: object = value
+    if type(given) is str:
+        if given == name:
+            return new
+        return new + given[len(name) :] if given.startswith(f"{name}/") else given
+    if type(given) is list:
+        return [_renamed(item, name, new) for item in value]
+    if type(given) is dict:
+        return {key: _renamed(item, name, new) for key, item in value.items()}
+    return value
+
+
+def _arranged(row: TransitionRow) -> dict[str, Any]:
+    """Return what an attempt began and ended."""
+    wanted = arranged.read(row.arranged, row.run_id)
+    found: dict[str, Any] = {
+        **_waiting(wanted.timers, wanted.tasks, wanted.parked, wanted.collected),
+        "cancelled": sorted(wanted.cancelled),
+        "woken": [f"{position}/{handler}" for position, handler in sorted(wanted.woken)],
+        "spent": [list(each) for each in sorted(wanted.spent)],
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+def _waiting(
+    timers: Iterable[TimerRow],
+    tasks: Iterable[TaskRow],
+    parked: Iterable[ParkedRow],
+    collected: Iterable[CollectedRow],
+) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "timers": {
+            timer.key: {"name": timer.name, "data": decode_json(timer.data)} for timer in timers
+        },
+        "tasks": {
+            task.id: {"name": task.name, "arguments": decode_json(task.arguments)} for task in tasks
+        },
+        "waits": {
+            f"{row.position}/{row.handler}": {
+                "for": row.name,
+                "condition": decode_json(row.condition),
+            }
+            for row in parked
+        },
+        "collected": sorted([row.key, row.position] for row in collected),
+    }
+    return {name: value for name, value in found.items() if value}
