@@ -73,3 +73,56 @@ def _verify(
     from flowstore.cli import verify
 
     return partial(verify.verify, store, run, against=against, as_json=as_json)
+
+
+@room.command("prune", epilog="Example: flowstore prune --older-than 30d --dry-run")
+def _prune(
+    *,
+    older_than: Annotated[
+        str,
+        typer.Option(
+            "--older-than", metavar="SPAN", help="Not touched for this long: 30d, 12h, 2w."
+        ),
+    ],
+    status: Annotated[
+        str,
+        typer.Option(
+            "--status", metavar="LIST", help="Of these: completed,failed,cancelled and idle."
+        ),
+    ] = "completed,failed,cancelled",
+    workflow: Annotated[
+        str | None, typer.Option("--workflow", metavar="NAME", help="Only runs of this workflow.")
+    ] = None,
+    batch: Annotated[
+        int, typer.Option("--batch", metavar="N", min=1, help="How many runs at a time at most.")
+    ] = 100,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say how many runs that would be.")
+    ] = False,
+    vacuum: Annotated[
+        bool,
+        typer.Option("--vacuum/--no-vacuum", help="Make the file smaller when they are gone."),
+    ] = True,
+    store: Store = STORE,
+    as_json: Json = False,
+) -> Action:
+    """Remove runs that are over, with all there is of them; workers go on meanwhile.
+
+    Those go that nothing is outstanding in and no worker has. What ends this in the middle
+    leaves whole runs, and the next call goes on. The ids of events that came from outside are
+    kept: sent again they are duplicates, and anything else for a run that was closed is stale.
+    A run that was idle begins anew. The newest run stays, and that of the newest event.
+    """
+    from flowstore.cli import prune
+
+    return partial(
+        prune.prune,
+        store,
+        older_than,
+        status=status,
+        workflow=workflow,
+        batch=batch,
+        dry_run=dry_run,
+        vacuum=vacuum,
+        as_json=as_json,
+    )

@@ -71,6 +71,21 @@ def _revision(path: Path) -> str | None:
         return migrate.current(connection)
 
 
+def require_latest(connection: sqlite3.Connection, path: Path) -> None:
+    """Refuse to look into a database of another revision.
+
+    Raises:
+        SchemaError: it is one.
+    """
+    revision = migrate.current(connection)
+    if revision != migrate.LATEST:
+        message = (
+            f"{path}: the schema is at revision {revision}, and this looks at revision "
+            f"{migrate.LATEST}; `flowstore db upgrade` brings it there"
+        )
+        raise SchemaError(message)
+
+
 @contextlib.contextmanager
 def looking(path: Path) -> Generator[sqlite3.Connection]:
     """Give a connection that cannot write."""

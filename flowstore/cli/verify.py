@@ -9,16 +9,13 @@ from typing import TYPE_CHECKING, Any, cast
 import typer
 
 from flowstore.cli import output
-from flowstore.cli.database import looking
+from flowstore.cli.database import looking, require_latest
 from flowstore.cli.reading import existing
-from flowstore.errors import RunNotFoundError, SchemaError
-from flowstore.store import migrate
+from flowstore.errors import RunNotFoundError
 from flowstore.store.verify import Known, Verified
 from flowstore.store.verify import verify as look
 
 if TYPE_CHECKING:
-    import sqlite3
-
     from flowstore.store.flaws import Flaw
 
 _OPTION = "--against"
@@ -31,7 +28,7 @@ def verify(store: str, correlation_id: str | None, *, against: str | None, as_js
     if correlation_id is not None:
         known = {name: each for name, each in known.items() if name == correlation_id}
     with looking(path) as connection:
-        _require_hashes(connection, path)
+        require_latest(connection, path)
         found = look(connection, correlation_id, against=known)
     if found is None:
         message = f"{path}: there is no run {correlation_id!r}; `flowstore runs` lists them"
@@ -41,16 +38,6 @@ def verify(store: str, correlation_id: str | None, *, against: str | None, as_js
     else:
         _print(path, found)
     return int(bool(found.flaws))
-
-
-def _require_hashes(connection: sqlite3.Connection, path: Path) -> None:
-    revision = migrate.current(connection)
-    if revision != migrate.LATEST:
-        message = (
-            f"{path}: the schema is at revision {revision}, and this looks at revision "
-            f"{migrate.LATEST}; `flowstore db upgrade` gives older events their hashes"
-        )
-        raise SchemaError(message)
 
 
 def _noted(file: str) -> dict[str, Known]:

@@ -196,3 +196,10 @@ def is_alive(database: Path, worker_id: str) -> bool:
         return False
     finally:
         os.close(descriptor)
+
+
+def any_worker(database: Path) -> bool:
+    """Tell whether any worker on this machine holds a sign of life."""
+    lead = presence_path(database, "")
+    names = [path.name for path in lead.parent.iterdir() if path.name.startswith(lead.name)]
+    return any(is_alive(database, name.removeprefix(lead.name)) for name in names)

@@ -181,12 +181,13 @@ class _Opener:
 
     def __call__(self) -> Session:
         path = self._url.path
-        turn = None if path is None else FileLock(_turn_path(path))
+        turn = None if path is None else FileLock(turn_path(path))
         connection = open_writer(self._url)
         return Session(connection, path, turn, self._lease_seconds, self._url.busy_timeout)
 
 
-def _turn_path(path: Path) -> Path:
+def turn_path(path: Path) -> Path:
+    """Return the file that writers lock in turn."""
     return path.with_name(f"{path.name}-lock")
 
 
@@ -202,7 +203,7 @@ def open_writer(url: StoreUrl) -> sqlite3.Connection:
     try:
         if path is None:
             return _prepared(url, url.memory_uri)
-        turn = FileLock(_turn_path(path))
+        turn = FileLock(turn_path(path))
         try:
             turn.acquire(url.busy_timeout)
             return _prepared(url, path.absolute().as_uri())
