@@ -83,7 +83,7 @@ def fork(
         ForkError: the run cannot be forked there.
         InvalidValueError: what is edited cannot be stored; says where.
     """
-    edits = edits or Edits()
+    edits = _checked(edits or Edits(), codec)
     cut = _cut(archive, at, edits)
     events = [event._replace(position=place) for place, event in enumerate(cut.events, start=1)]
     if edits.event is not None:
@@ -187,21 +187,35 @@ def _move_timers(made: Archive, event: StoredEvent, now: int) -> None:
 # --- edits ---------------------------------------------------------------------------------
 
 
-def _edited(event: StoredEvent, patch: Mapping[str, Any], codec: Codec) -> StoredEvent:
-    """Return an event with a patch applied, if it passes the door."""
-    most = codec.limits.data_bytes + codec.limits.metadata_bytes
-    changes = _read_patch(patch, "edit_event", codec, most)
-    for key in changes:
+def _checked(edits: Edits, codec: Codec) -> Edits:
+    """Return a copy of merge patches that pass the door."""
+    limits = codec.limits
+    event = _plain(edits.event, "edit_event", codec, limits.data_bytes + limits.metadata_bytes)
+    for key in event or ():
         if key not in EDITABLE:
             problem = f"has {key!r}, and of an event {', '.join(EDITABLE)} can be edited"
             raise InvalidValueError("edit_event", problem)
+    return Edits(event=event, state=_plain(edits.state, "edit_state", codec, limits.state_bytes))
+
+
+def _plain(patch: object, path: str, codec: Codec, most: int) -> dict[str, Any] | None:
+    if patch is None:
+        return None
+    if not isinstance(patch, Mapping):
+        raise InvalidValueError(path, "is no JSON object; it is a merge patch (RFC 7396)")
+    plain = dict(cast("Mapping[str, Any]", patch))
+    return cast("dict[str, Any]", orjson.loads(codec.encode_value(plain, path, most)))
+
+
+def _edited(event: StoredEvent, patch: Mapping[str, Any], codec: Codec) -> StoredEvent:
+    """Return an event with a patch applied, if it passes the door."""
     before = {
         "name": event.name,
         "data": None if event.data is None else orjson.loads(event.data),
         "metadata": None if event.metadata is None else orjson.loads(event.metadata),
         "error": event.error,
     }
-    after = merged(before, changes)
+    after = merged(before, patch)
     encoded = codec.encode(WorkflowEvent(*(after.get(key) for key in EDITABLE)))
     if encoded.name == event.name:
         encoded = encoded._replace(version=event.version)
@@ -211,14 +225,12 @@ def _edited(event: StoredEvent, patch: Mapping[str, Any], codec: Codec) -> Store
 
 def _edit_state(made: Archive, patch: Mapping[str, Any], codec: Codec, now: int) -> None:
     """Record an edit of the state as a transition, so that time travel stays a plain fold."""
-    most = codec.limits.state_bytes
-    changes = _read_patch(patch, "edit_state", codec, most)
     snapshot = made.snapshots[-1] if made.snapshots else None
     after = 0 if snapshot is None else snapshot.position
     rows = [row.change for row in made.transitions if row.position > after]
     state = state_of(snapshot and snapshot.state, (each for each in rows if each is not None))
-    wanted = merged(state, changes)
-    codec.encode_value(wanted, "state", most)
+    wanted = merged(state, patch)
+    codec.encode_value(wanted, "state", codec.limits.state_bytes)
     operations = _operations(state, wanted)
     # In front of the first event there is no position: it stands before that one's handlers.
     place, number = max(made.run.cursor, 1), made.run.state_version + 1
@@ -239,11 +251,3 @@ def _operations(before: dict[str, Any], after: dict[str, Any]) -> list[Operation
         elif orjson.dumps(before[key]) != orjson.dumps(value):
             differ(before[key], value, [key], operations)
     return operations
-
-
-def _read_patch(patch: object, path: str, codec: Codec, most: int) -> dict[str, Any]:
-    """Return a copy of a merge patch that has passed the door."""
-    if not isinstance(patch, Mapping):
-        raise InvalidValueError(path, "is no JSON object; it is a merge patch (RFC 7396)")
-    plain = dict(cast("Mapping[str, Any]", patch))
-    return cast("dict[str, Any]", orjson.loads(codec.encode_value(plain, path, most)))
