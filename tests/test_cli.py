@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from command_line import Called, settle, show, start
+from disks import read_only
 from sample import add_event, add_run, fill, writing
 
 
@@ -28,7 +29,24 @@ def path(tmp_path: Path) -> Path:
     return path
 
 
-COMMANDS = ("runs", "show", "log", "state", "send", "complete", "drops", "verify", "replay", "check", "graph")
+COMMANDS = (
+    "runs",
+    "show",
+    "log",
+    "state",
+    "send",
+    "complete",
+    "drops",
+    "history",
+    "why",
+    "trace",
+    "grep",
+    "tail",
+    "verify",
+    "replay",
+    "check",
+    "graph",
+)
 GROUPS = {"db": ("upgrade", "current", "check"), "dead": ("list", "show", "retry", "discard")}
 
 
@@ -203,6 +221,11 @@ LOOKING = (
     ("show", "order-1"),
     ("log", "order-1"),
     ("state", "order-1"),
+    ("history", "order-1"),
+    ("why", "event-4"),
+    ("trace", "order-1"),
+    ("grep", "pay"),
+    ("tail", "--once"),
     ("drops",),
     ("dead",),
     ("db", "current"),
@@ -236,6 +259,17 @@ def test_looking_changes_nothing(
         assert _standing(path) == before
 
 
+def test_looking_works_in_a_read_only_folder(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    folder = tmp_path / "archive"
+    folder.mkdir()
+    fill(folder / "flowstore.db")
+    with read_only(folder):
+        for words in LOOKING:
+            called = Called(capfd, *words, "--store", str(folder / "flowstore.db"))
+            assert (words, called.code, called.err) == (words, 0, "")
+            assert called.out
+
+
 def _standing(path: Path) -> list[tuple[int, int]]:
     """Size and time of the files: reading them would drop the locks that SQLite holds here."""
     files = (path, path.with_name(f"{path.name}-wal"))
@@ -251,6 +285,11 @@ def _standing(path: Path) -> list[tuple[int, int]]:
         (("show", "nobody"), 1, "there is no run 'nobody'"),
         (("log", "nobody"), 1, "there is no run 'nobody'"),
         (("state", "nobody"), 1, "there is no run 'nobody'"),
+        (("history", "nobody"), 1, "there is no run 'nobody'"),
+        (("history", "order-1", "--until", "-1"), 2, "--until"),
+        (("trace", "nobody"), 1, "there is no run 'nobody'"),
+        (("tail", "nobody", "--once"), 1, "there is no run 'nobody'"),
+        (("why", "nothing\n\x1b[31m"), 1, r"'nothing\n\x1b[31m'"),
         (("drops", "nobody"), 1, "there is no run 'nobody'"),
         (("dead", "nobody"), 1, "there is no run 'nobody'"),
         (("show", "nobody\n\x1b[31m"), 1, r"'nobody\n\x1b[31m'"),
