@@ -43,6 +43,7 @@ COMMANDS = (
     "grep",
     "tail",
     "verify",
+    "prune",
     "replay",
     "check",
     "graph",

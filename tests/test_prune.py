@@ -1,0 +1,492 @@
+"""Runs that are over are removed; what they had stays refused."""
+
+# ruff: noqa: ARG001, S608 - handlers have the parameters that users would write; tables are ours
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import shutil
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from command_line import Called, settle
+from watching import drops, log, query
+
+from flowstore import Retry, WorkflowEvent, WorkflowManager
+from flowstore.errors import EventConflictError
+from flowstore.store import migrate, schema
+from flowstore.store.base import Prune
+from flowstore.store.prune import PARTS
+from flowstore.store.verify import verify
+from flowstore.testing import VirtualClock
+
+CHILD = Path(__file__).with_name("prune_child.py")
+DAY = 86_400 * 1_000_000
+STATUSES = ("completed", "failed", "cancelled")
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path, monkeypatch):
+    settle(tmp_path, monkeypatch)
+
+
+def shop(store, clock=None, **options):
+    """A workflow whose runs have something in every table, and end as their data says."""
+    workflow = WorkflowManager(store, clock=clock, **options)
+
+    @workflow.task()
+    async def pack():
+        return 1
+
+    @workflow.on("order", retry=Retry(attempts=2, delay=0))
+    async def order(event, ctx):
+        ctx.state["orders"] = ctx.state.get("orders", 0) + 1
+        await ctx.step("ask", lambda: 7)
+        yield WorkflowEvent("told", {"n": 1})
+        yield WorkflowEvent("streamed", {"words": words()})
+        ends = (event.data or {}).get("ends")
+        if ends == "waiting":
+            ctx.schedule(WorkflowEvent("later"), delay=10 * 86_400)
+        elif ends == "failed":
+            raise ValueError("broken")
+        elif ends == "completed":
+            ctx.complete({"ok": True})
+        elif ends == "task":
+            ctx.submit(pack)
+
+    async def words():
+        yield "one"
+        yield "two"
+
+    return workflow
+
+
+async def run_to(workflow, name, ends=None):
+    event = WorkflowEvent("order", {"ends": ends})
+    async for _ in workflow.process(event, correlation_id=name, id=f"{name}-1"):
+        pass
+    if ends == "cancelled":
+        await workflow.run(name).cancel()
+
+
+async def prune(workflow, path, *, before=None, statuses=STATUSES, names=None):
+    """Remove runs as the command does; those of these names, or all."""
+    where = "" if names is None else f" WHERE correlation_id IN {(*names, '')}"
+    ids = [row[0] for row in query(path, f"SELECT id FROM run{where} ORDER BY id")]
+    now = workflow._runtime.clock.now()
+    return await workflow._runtime.store().perform(
+        Prune(ids, statuses, now + 1 if before is None else before, now)
+    )
+
+
+def left_of(path, name):
+    """Return the tables that have anything of a run."""
+    tables = [name for name in PARTS if query(path, f'SELECT 1 FROM "{name}" LIMIT 1')]
+    found = query(path, "SELECT id FROM run WHERE correlation_id = ?", name)
+    return found, [
+        table for table in tables
+        if found and query(path, f'SELECT 1 FROM "{table}" WHERE run_id = ?', found[0][0])
+    ]  # fmt: skip
+
+
+def sound(path):
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        return migrate.check(connection) + verify(connection).flaws
+
+
+@pytest.fixture
+async def workflow(path):
+    workflow = shop(path)
+    yield workflow
+    await workflow.close()
+
+
+# --- which ones ------------------------------------------------------------------------------
+
+
+def test_every_table_with_rows_of_runs_is_known():
+    named = {table.name for table in schema.TABLES if "run_id" in table.columns}
+    assert set(PARTS) == named
+    assert len(named) == 11
+
+
+async def test_all_that_there_is_of_a_run_goes(workflow, path):
+    for name in ("one", "two", "last"):
+        await run_to(workflow, name, "completed")
+        await workflow.send(WorkflowEvent("late"), correlation_id=name)
+    assert len(left_of(path, "one")[1]) >= 6
+    before = await (await workflow._runtime.reader()).read_archives(["two", "last"])
+    done = await prune(workflow, path, names=["one"])
+    assert (done.runs, done.events, done.left) == (1, 3, 0)
+    assert left_of(path, "one") == ([], [])
+    for table in PARTS:
+        assert query(path, f'SELECT count(*) FROM "{table}" WHERE run_id = 1') == [(0,)]
+    after = await (await workflow._runtime.reader()).read_archives(["two", "last"])
+    assert after == before
+    assert sound(path) == []
+
+
+async def test_only_runs_that_are_over_go(make, path):
+    clock = VirtualClock()
+    workflow = shop(path, clock)
+    for ends in ("completed", "failed", "cancelled", "waiting", "idle"):
+        await run_to(workflow, ends, ends)
+    await workflow.send(WorkflowEvent("order"), correlation_id="pending")
+    await clock.advance(86_400 / 2)
+    await run_to(workflow, "young", "completed")
+    await run_to(workflow, "newest", "completed")
+    done = await prune(workflow, path, before=clock.now() - DAY // 4)
+    assert {run.correlation_id for run in await workflow.runs()} == {
+        "waiting", "idle", "pending", "young", "newest",
+    }  # fmt: skip
+    assert (done.runs, done.left) == (3, 5)
+    done = await prune(workflow, path, statuses=("idle", "running", "waiting"))
+    assert {run.correlation_id for run in await workflow.runs()} == {
+        "waiting", "pending", "young", "newest",
+    }  # fmt: skip
+    assert sound(path) == []
+    await workflow.close()
+
+
+async def test_neither_ids_of_runs_nor_places_in_the_store_are_given_again(workflow, path):
+    for name in ("one", "two", "three"):
+        await run_to(workflow, name, "completed")
+    await workflow.run("one").send(WorkflowEvent("late"))
+    newest = query(path, "SELECT max(run.id), max(event.seq) FROM run, event")
+    await prune(workflow, path)
+    assert [run.correlation_id for run in await workflow.runs()] == ["three"]
+    assert query(path, "SELECT max(run.id), max(event.seq) FROM run, event") == newest
+
+
+# --- what is said to those who send still ----------------------------------------------------
+
+
+@pytest.mark.parametrize("status", STATUSES)
+async def test_what_was_sent_is_a_duplicate_and_the_rest_is_stale(workflow, path, status):
+    """G5, G6, G7."""
+    await run_to(workflow, "r", status)
+    await run_to(workflow, "newest", "completed")
+    await prune(workflow, path)
+    receipt = await workflow.send(WorkflowEvent("order"), correlation_id="r", id="r-1")
+    assert (receipt.status, receipt.position) == ("duplicate", 1)
+    assert "before the run was pruned on 20" in receipt.reason
+    for options in ({}, {"id": "r-2"}, {"id": "1/order/1"}):
+        receipt = await workflow.send(WorkflowEvent("order"), correlation_id="r", **options)
+        assert (receipt.status, receipt.position) == ("stale", None)
+        assert receipt.reason.startswith(f"the run was {status}, and pruned on 20")
+    assert [reason for _, reason in await drops(workflow, "r")] == ["duplicate", *["stale"] * 3]
+    info = await workflow.run("r").info()
+    assert (info.status, info.head) == (status, 0)
+    assert sound(path) == []
+
+
+async def test_what_is_left_to_record_refusals_goes_too_and_nothing_is_forgotten(workflow, path):
+    await run_to(workflow, "r", "completed")
+    await run_to(workflow, "newest", "completed")
+    for _ in range(2):
+        await prune(workflow, path)
+        assert left_of(path, "r") == ([], [])
+        receipt = await workflow.send(WorkflowEvent("order"), correlation_id="r", id="r-1")
+        assert (receipt.status, receipt.position) == ("duplicate", 1)
+        await run_to(workflow, f"newest-{_}", "completed")
+
+
+async def test_only_ids_that_came_from_outside_are_kept(workflow, path):
+    await run_to(workflow, "r", "completed")
+    await workflow.send(WorkflowEvent("x"), correlation_id="idle", id="mine")
+    await workflow.send(WorkflowEvent("y"), correlation_id="idle")
+    await run_to(workflow, "newest", "completed")
+    await workflow.resume()
+    await prune(workflow, path, statuses=("idle", "completed"))
+    kept = query(path, "SELECT correlation_id, event_id, position FROM pruned ORDER BY 1, 3, 2")
+    (generated,) = [row[1] for row in kept if row[:1] == ("idle",) and row[1] not in {"", "mine"}]
+    assert kept == [
+        ("idle", "mine", 1),
+        ("idle", "", 2),
+        ("idle", generated, 2),
+        ("r", "r-1", 1),
+        ("r", "", 3),
+    ]
+
+
+async def test_an_idle_run_begins_anew_and_refuses_what_it_had(workflow, path):
+    await run_to(workflow, "r")
+    await run_to(workflow, "newest")
+    await prune(workflow, path, statuses=("idle",))
+    again = await workflow.send(WorkflowEvent("order", {"n": 2}), correlation_id="r", id="r-1")
+    assert (again.status, again.position) == ("duplicate", 1)
+    assert await workflow.run("r").status() == "idle"
+    receipt = await workflow.send(WorkflowEvent("order"), correlation_id="r", id="r-2")
+    assert (receipt.status, receipt.position) == ("accepted", 1)
+    await workflow.resume("r")
+    assert await workflow.run("r").state() == {"orders": 1}
+    twice = await workflow.send(WorkflowEvent("order"), correlation_id="r", id="r-2")
+    assert (twice.status, twice.position) == ("duplicate", 1)
+    with pytest.raises(EventConflictError):
+        await workflow.send(WorkflowEvent("other"), correlation_id="r", id="r-2")
+    again = await workflow.send(WorkflowEvent("order"), correlation_id="r", id="r-1")
+    assert again.status == "duplicate"
+    assert {name for _, name in await log(workflow, "r")} == {"order", "told", "streamed"}
+    assert sound(path) == []
+
+
+async def test_a_worker_does_not_take_its_memory_of_the_old_run_for_the_new_one(make, path):
+    """Both come to the same version of their state."""
+
+    def counting():
+        workflow = make()
+
+        @workflow.on("add")
+        async def add(event, ctx):
+            ctx.state["sum"] = ctx.state.get("sum", 0) + event.data
+
+        return workflow
+
+    async def add(workflow, value, name="r"):
+        await workflow.send(WorkflowEvent("add", value), correlation_id=name)
+        await workflow.resume(name)
+
+    first, second = counting(), counting()
+    await add(first, 100)
+    await add(first, 1, "newest")
+    await prune(first, path, statuses=("idle",))
+    await add(second, 5)
+    await add(first, 2)  # it has the sum 100 of version 1 in memory
+    assert await first.run("r").state() == {"sum": 7}
+
+
+async def test_other_workers_are_not_disturbed(make, path):
+    """They have the run in memory; what they send is answered by what the file has now."""
+    first, second = shop(path), shop(path)
+    await run_to(first, "r", "completed")
+    await run_to(second, "newest", "completed")
+    assert (await second.send(WorkflowEvent("x"), correlation_id="r")).status == "stale"
+    await prune(first, path)
+    receipt = await second.send(WorkflowEvent("order"), correlation_id="r", id="r-1")
+    assert receipt.status == "duplicate"
+    await run_to(second, "another", "completed")
+    assert await second.run("another").status() == "completed"
+    await first.close()
+    await second.close()
+
+
+async def test_the_token_of_a_task_of_a_removed_run_is_stale(make, path):
+    workflow = make()
+    tokens = []
+
+    @workflow.on("go")
+    async def go(event, ctx):
+        tokens.append(ctx.submit_external("approval"))
+
+    for name in ("r", "newest"):
+        await workflow.send(WorkflowEvent("go"), correlation_id=name)
+        await workflow.resume()
+        await workflow.run(name).cancel()
+    await prune(workflow, path)
+    receipt = await workflow.complete_task(tokens[0], True)  # noqa: FBT003 - a result
+    assert receipt.status == "stale"
+    assert "pruned on" in receipt.reason
+
+
+async def test_a_store_that_never_pruned_asks_once(make, path, monkeypatch):
+    from broken import break_connections
+
+    faults = break_connections(monkeypatch)
+    workflow = make()
+    for number in range(50):
+        await workflow.send(WorkflowEvent("x"), correlation_id=f"r{number}", id="1")
+    assert sum("FROM pruned" in sql for sql in faults.seen) == 1
+
+
+# --- ended in the middle ---------------------------------------------------------------------
+
+
+def torn(path, names):
+    """Return the runs of which there is something, and not all."""
+    found = set()
+    for name in names:
+        run = query(path, "SELECT id FROM run WHERE correlation_id = ?", name)
+        note = query(path, "SELECT 1 FROM pruned WHERE correlation_id = ? AND event_id = ''", name)
+        if bool(run) == bool(note):
+            found.add(name)
+    rest = [
+        table for table in PARTS
+        if query(path, f'SELECT 1 FROM "{table}" WHERE run_id NOT IN (SELECT id FROM run)')
+    ]  # fmt: skip
+    return found, rest, sound(path)
+
+
+@pytest.mark.parametrize("is_torn", [False, True])
+def test_killed_in_the_middle_whole_runs_are_left_and_the_next_goes_on(path, is_torn):
+    """The control removes each table's rows by themselves, which this test must see."""
+    names = [f"run-{number}" for number in range(60)]
+
+    async def fill():
+        workflow = shop(path)
+        for name in (*names, "newest"):
+            await run_to(workflow, name, "completed")
+        await workflow.close()
+
+    asyncio.run(fill())
+    was_torn = was_midway = False
+    for attempt in range(20):
+        copy = path.with_name(f"copy-{attempt}.db")
+        shutil.copy(path, copy)
+        with subprocess.Popen(
+            [sys.executable, CHILD, copy, *(["torn"] if is_torn else [])], stdout=subprocess.PIPE
+        ) as child:
+            child.stdout.readline()
+            # No time is right on every machine: wait for what it has done.
+            wanted = 3 + attempt
+            while child.poll() is None and _count(copy) < wanted:
+                pass
+            child.kill()
+        was_midway = was_midway or wanted <= _count(copy) < 60
+        bad = torn(copy, names)
+        was_torn = was_torn or bad != (set(), [], [])
+        if not is_torn:
+            assert bad == (set(), [], [])
+        if was_midway and (was_torn or not is_torn):
+            break
+    assert was_midway
+    assert was_torn is is_torn
+    if not is_torn:
+        subprocess.run([sys.executable, CHILD, copy], check=True, stdout=subprocess.PIPE)
+        assert query(copy, "SELECT correlation_id FROM run") == [("newest",)]
+        assert torn(copy, names) == (set(), [], [])
+
+
+def _count(path):
+    return query(path, "SELECT count(*) FROM pruned WHERE event_id = ''")[0][0]
+
+
+# --- the command -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def store(tmp_path):
+    path = tmp_path / "flowstore.db"
+
+    async def fill():
+        workflow = shop(path)
+        for number in range(30):
+            event = WorkflowEvent("order", {"ends": "completed", "text": "x" * 20_000})
+            async for _ in workflow.process(event, correlation_id=f"r{number}", id="1"):
+                pass
+        await run_to(workflow, "idle")
+        await run_to(workflow, "newest", "completed")
+        await workflow.close()
+
+    asyncio.run(fill())
+    return path
+
+
+def test_the_command_removes_runs_and_gives_room_back(store, capfd):
+    size = store.stat().st_size
+    called = Called(capfd, "prune", "--older-than", "0s", "--dry-run")
+    assert (called.code, called.out) == (
+        0,
+        "flowstore.db: 30 runs with 90 events would be removed\n",
+    )
+    assert len(Called(capfd, "runs", "--json").json) == 32
+    called = Called(capfd, "prune", "--older-than", "0s", "--batch", "7", "--json")
+    said = called.json
+    assert (said["runs"], said["events"], said["left"], said["problem"]) == (30, 90, 0, None)
+    assert store.stat().st_size == size - said["freed_bytes"] < size / 3
+    assert {run["correlation_id"] for run in Called(capfd, "runs", "--json").json} == {
+        "idle", "newest",
+    }  # fmt: skip
+    assert sound(store) == []
+    again = Called(capfd, "prune", "--older-than", "0s", "--json").json
+    assert (again["runs"], again["freed_bytes"]) == (0, 0)
+
+
+def test_the_file_can_be_left_as_large_as_it_is(store, capfd):
+    size = store.stat().st_size
+    said = Called(capfd, "prune", "--older-than", "0s", "--no-vacuum", "--json").json
+    assert (said["runs"], said["freed_bytes"]) == (30, 0)
+    assert store.stat().st_size >= size
+    # What was left to do is done the next time.
+    assert Called(capfd, "prune", "--older-than", "0s", "--json").json["freed_bytes"] > 0
+
+
+def test_a_reader_in_the_way_is_named(store, capfd, monkeypatch):
+    monkeypatch.setattr("flowstore.store.vacuum._PATIENCE_MILLISECONDS", 1)
+    with contextlib.closing(sqlite3.connect(store, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM run").fetchone()
+        called = Called(capfd, "prune", "--older-than", "0s")
+    assert called.code == 0
+    assert "30 runs with 90 events removed" in called.out
+    assert "another process is reading" in called.err
+
+
+@pytest.mark.usefixtures("store")
+def test_a_disk_without_room_is_named(capfd, monkeypatch):
+    class Full:
+        free = 0
+
+    monkeypatch.setattr("flowstore.store.vacuum.shutil.disk_usage", lambda _: Full)
+    called = Called(capfd, "prune", "--older-than", "0s")
+    assert called.code == 0
+    assert "needs" in called.err
+    assert "bytes of room on its disk, which has 0" in called.err
+
+
+@pytest.mark.usefixtures("store")
+def test_idle_runs_go_only_when_named(capfd):
+    said = Called(
+        capfd, "prune", "--older-than", "0s", "--status", "idle", "--workflow", "workflow", "--json"
+    ).json
+    assert said["runs"] == 1
+    other = ("prune", "--older-than", "0s", "--workflow", "other", "--json")
+    assert Called(capfd, *other).json["runs"] == 0
+    assert Called(capfd, "prune", "--older-than", "9999d", "--json").json["runs"] == 0
+
+
+@pytest.mark.usefixtures("store")
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (("prune",), 2, "--older-than"),
+        (("prune", "--older-than", "long"), 2, "--older-than"),
+        (("prune", "--older-than", "1d", "--status", "running"), 2, "--status"),
+        (("prune", "--older-than", "1d", "--status", ""), 2, "--status"),
+        (("prune", "--older-than", "1d", "--batch", "0"), 2, "--batch"),
+        (("prune", "--older-than", "1d", "--store", "none.db"), 1, "there is no database"),
+    ],
+)
+def test_mistakes(words, code, says, capfd):
+    called = Called(capfd, *words)
+    assert (called.code, called.out) == (code, "")
+    assert says in called.err
+    assert called.err.count("\n") == 1
+
+
+async def test_workers_go_on_meanwhile(tmp_path):
+    """The turn to write is taken for each batch, and given to those who wait."""
+    path = tmp_path / "busy.db"
+    workflow = shop(path)
+    for number in range(40):
+        await run_to(workflow, f"r{number}", "completed")
+    await run_to(workflow, "newest", "completed")
+    program = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "flowstore.cli", "prune", "--older-than", "0s", "--batch", "1",
+        "--json", "--store", path, stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    handled = 0
+    while program.returncode is None:
+        await run_to(workflow, f"new-{handled}", "completed")
+        handled += 1
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(program.wait(), 0.001)
+    said = json.loads(await program.stdout.read())
+    assert said["runs"] >= 40
+    assert handled > 2
+    assert sound(path) == []
+    await workflow.close()
