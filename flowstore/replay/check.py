@@ -199,7 +199,8 @@ class Checker:
         except Exception as error:
             # A record that no one has foreseen ends no check of thousands of others.
             _logger.debug("run %r cannot be executed again", name, exc_info=True)
-            problem = f"{type(error).__name__}: {error}"
+            told = f"{type(error).__name__}: {error}"
+            problem = f"its record is damaged ({told}); flowstore verify may tell where"
             return Verdict(correlation_id=name, outcome=UNREADABLE, problem=problem)
         self.accepted.see(entry for _, entries in judging.accepted for entry in entries)
         return Verdict(
