@@ -16,10 +16,12 @@ def text_of(page):
     return (ROOT / "docs" / page).read_text(encoding="utf-8")
 
 
-# Other blocks than programs with what they print are run by the tests of their page, if any.
+# What else there is on a page is run by a test of its own.
+HAVE_TESTS = {"debugging.md"}
 PROGRAMS = [
     pytest.param(program, shown, id=program.text.split("\n")[0])
     for page in PAGES
+    if page not in HAVE_TESTS
     for program, shown in pairwise(blocks(text_of(page)))
     if program.language == "python"
 ]
