@@ -301,6 +301,7 @@ def _standing(path: Path) -> list[tuple[int, int]]:
         (("runs", "--store", "."), 1, "is a folder"),
         (("runs", "--store", ":memory:"), 1, "name a file"),
         (("runs", "--store", "letter.txt"), 1, "is not a database"),
+        (("runs", "--store", "runs.jsonl"), 1, "flowstore import runs.jsonl"),
         (("db", "current", "--store", "letter.txt"), 1, "is not a database"),
         (("db", "upgrade", "--store", "letter.txt"), 1, "letter.txt"),
         (("runs", "--store", "other.db"), 1, "not a flowstore database"),
@@ -328,7 +329,8 @@ def _standing(path: Path) -> list[tuple[int, int]]:
 def test_a_mistake_is_one_line_on_stderr(
     words: tuple[str, ...], code: int, says: str, path: Path, capfd: pytest.CaptureFixture[str]
 ):
-    path.with_name("letter.txt").write_text("Dear flowstore, " * 300)
+    for name in ("letter.txt", "runs.jsonl"):
+        path.with_name(name).write_text("Dear flowstore, " * 300)
     with contextlib.closing(sqlite3.connect(path.with_name("other.db"))) as connection:
         connection.execute("CREATE TABLE other (id)")
     called = Called(capfd, *words)

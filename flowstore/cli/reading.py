@@ -5,7 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from flowstore.errors import RunNotFoundError, StoreUnavailableError, StoreUrlError
+from flowstore.errors import (
+    RunNotFoundError,
+    StoreCorruptError,
+    StoreUnavailableError,
+    StoreUrlError,
+)
 from flowstore.store.readonly import open_queries
 from flowstore.store.url import parse
 
@@ -17,6 +22,8 @@ if TYPE_CHECKING:
     from flowstore.store.queries import Queries
 
 _Result = TypeVar("_Result")
+
+_OF_EXPORTS = ".jsonl"
 
 
 def existing(store: str) -> Path:
@@ -48,8 +55,14 @@ def file_of(store: str) -> Path:
 
 def read(store: str, work: Callable[[Queries], Coroutine[Any, Any, _Result]]) -> _Result:
     """Do something with the queries of a store that is there."""
-    existing(store)
-    return asyncio.run(work(open_queries(parse(store))))
+    path = existing(store)
+    try:
+        return asyncio.run(work(open_queries(parse(store))))
+    except StoreCorruptError as error:
+        if path.suffix != _OF_EXPORTS:
+            raise
+        message = f"{error}; if it holds exported runs: flowstore import {path} --store NEW.db"
+        raise StoreCorruptError(message) from error
 
 
 async def find_run(queries: Queries, correlation_id: str, store: str) -> RunRecord:
