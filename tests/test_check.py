@@ -74,7 +74,7 @@ def test_runs_that_diverge_in_the_same_way_are_one_line(capfd: pytest.CaptureFix
     called = check(capfd, "dearer")
     assert called.code == 1
     first, *examples, last = called.out.splitlines()
-    assert first == "3 runs diverge: sell emitted at emitted.charged.data.total"
+    assert first == "3 runs diverge in sell: emitted.charged.data.total"
     assert [line.partition(":")[0] for line in examples] == ["  order-3", "  order-2", "  order-1"]
     assert all("position 1" in line for line in examples)
     assert last == "3 runs of shop: 3 diverge, 0 identical"
@@ -318,7 +318,7 @@ def test_accepted_changes_that_no_run_has_are_named(capfd: pytest.CaptureFixture
     check(capfd, "dearer", "--update", "accepted.toml", "--reason", "a new price")
     called = check(capfd, "same", "--accept", "accepted.toml")
     assert called.code == 0
-    assert called.err.count("(accepted, and no run has it: sell ") == 2
+    assert called.err.count("(accepted, and no run has it: in sell: ") == 2
     result = found(capfd, "same", "--accept", "accepted.toml")
     assert [each["runs"] for each in result["accepted"]] == [0, 0]
 

@@ -122,7 +122,7 @@ def test_what_does_not_occur_any_more_fails_until_it_is_taken_out(
     done.assert_outcomes(failed=2)
     done.stdout.fnmatch_lines(
         ["*run 'order-1': what is accepted in *orders.accepted.toml does not occur any more:",
-         "*sell state at state.stamp"]
+         "*in sell: state.stamp"]
     )  # fmt: skip
     suite("same", "--flowstore-update", "as it was").assert_outcomes(passed=2)
     assert read_accepted(runs / "orders.accepted.toml") == []

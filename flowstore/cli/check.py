@@ -31,6 +31,7 @@ from flowstore.replay.check import (
     Verdict,
     grouped,
 )
+from flowstore.replay.telling import trait_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -122,7 +123,7 @@ def _refuse_nonsense(request: Request) -> None:
     if request.reason is not None and not request.reason.strip():
         raise typer.BadParameter("it is empty", param_hint="--reason")
     if request.junit is not None:
-        message = None
+        message: str | None = None
         if not request.junit.parent.is_dir():
             message = f"there is no folder {str(request.junit.parent)!r}"
         elif request.junit.is_dir():
@@ -299,9 +300,8 @@ def _print(
 ) -> None:
     for group in groups:
         count = _runs(len(group.runs), "diverges", "diverge")
-        where = ", ".join(group.paths[:_EXAMPLES]) + (", …" if len(group.paths) > _EXAMPLES else "")
-        what = f": {group.trait}" + (f" at {where}" if where else "")
-        output.print_line([(count, terminal.BAD), (printable(what), terminal.PLAIN)])
+        what = f" {trait_text(group.trait, group.paths)}"
+        output.print_line([(count, terminal.BAD), (what, terminal.PLAIN)])
         first = {run: divergence.message for run, divergence in reversed(group.found)}
         _print_examples([(run, first[run]) for run in group.runs])
     broken = [
@@ -312,8 +312,7 @@ def _print(
         output.print_line([(count, terminal.BAD)])
         _print_examples(broken)
     for entry in accepted.unseen():
-        where = f" at {', '.join(entry.paths)}" if entry.paths else ""
-        output.note(f"accepted, and no run has it: {entry.trait}{where}")
+        output.note(f"accepted, and no run has it: {trait_text(entry.trait, entry.paths)}")
     if findings.verdicts:
         output.print_line(_summary(wanted, findings))
     else:
@@ -335,7 +334,10 @@ def _summary(wanted: Wanted, findings: Findings) -> list[tuple[str, str]]:
     total = f"{len(findings.verdicts):,} {'run' if len(findings.verdicts) == 1 else 'runs'}"
     pieces = [(f"{total} of {printable(wanted.workflow)}: ", terminal.PLAIN)]
     if diverged:
-        pieces += [(f"{diverged:,} diverge", terminal.BAD), (", ", terminal.PLAIN)]
+        pieces += [
+            (f"{diverged:,} {'diverges' if diverged == 1 else 'diverge'}", terminal.BAD),
+            (", ", terminal.PLAIN),
+        ]
     if broken:
         pieces += [(f"{broken:,} cannot be read", terminal.BAD), (", ", terminal.PLAIN)]
     pieces.append((f"{findings.count(IDENTICAL):,} identical", terminal.GOOD))

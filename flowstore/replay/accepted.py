@@ -37,10 +37,6 @@ class Trait:
         """Return that of a divergence."""
         return cls(handler=divergence.handler, kind=divergence.kind, detail=_detail(divergence))
 
-    def __str__(self) -> str:
-        parts = (self.handler or "(no handler)", self.kind, self.detail)
-        return " ".join(part for part in parts if part)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accepted:

@@ -9,9 +9,13 @@ from flowstore.printable import printable
 from flowstore.replay.difference import shown
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from flowstore.replay.accepted import Trait
     from flowstore.replay.report import Divergence
 
 _MOST: Final = 50
+_MOST_PATHS: Final = 3
 _LONGEST: Final = 2000
 
 
@@ -27,6 +31,20 @@ def divergence_lines(divergence: Divergence) -> list[str]:
     if not divergence.differences and divergence.expected is not None:
         lines += _sides(_json(divergence.expected), _json(divergence.actual))
     return lines
+
+
+def trait_text(trait: Trait, paths: Sequence[str]) -> str:
+    """Say what divergences have in common: ``in sell: state.total, +state.vat``."""
+    where = ", ".join(paths[:_MOST_PATHS]) + (", …" if len(paths) > _MOST_PATHS else "")
+    texts = {
+        "outcome": trait.detail or where,
+        "step": f"it reaches for step {trait.detail!r}",
+        "reach": "it reaches outside of the process",
+        "handler": "it was not there then" if trait.detail == "added" else "it is gone",
+        "error": "what is recorded does not fit the code",
+    }
+    what = texts.get(trait.kind, where) or trait.kind
+    return printable(what if trait.handler is None else f"in {trait.handler}: {what}")
 
 
 def _sides(expected: str, actual: str) -> list[str]:

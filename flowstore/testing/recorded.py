@@ -14,7 +14,7 @@ from flowstore.replay import read_file
 from flowstore.replay.accepted import AcceptedChanges
 from flowstore.replay.accepted_file import add_accepted, read_accepted
 from flowstore.replay.check import Checker, grouped
-from flowstore.replay.telling import divergence_lines
+from flowstore.replay.telling import divergence_lines, trait_text
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -164,7 +164,7 @@ async def assert_replays(
         message = "\n".join(
             [
                 f"run {name!r}: what is accepted in {place} does not occur any more:",
-                *(f"  {entry.trait} at {', '.join(entry.paths)}" for entry in outdated),
+                *(f"  {trait_text(entry.trait, entry.paths)}" for entry in outdated),
                 "take it out, or have it taken out by an update",
             ]
         )
