@@ -38,8 +38,15 @@ def start(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
     )
 
 
-def show(*arguments: str, columns: int = 200, **environment: str) -> str:
-    """Run the program in a terminal; return all that it has shown there."""
+def show(*arguments: str, columns: int = 200, code: int = 0, **environment: str) -> str:
+    """Run the program in a terminal; return all that it has shown there.
+
+    Args:
+        arguments: of the program.
+        columns: how wide the terminal is.
+        code: with which exit code the program has to end.
+        environment: what it gets beside the variables of this process.
+    """
     ours, theirs = pty.openpty()
     with subprocess.Popen(
         [sys.executable, "-m", "flowstore.cli", *arguments],
@@ -53,7 +60,7 @@ def show(*arguments: str, columns: int = 200, **environment: str) -> str:
             while part := os.read(ours, 65536):
                 shown += part
         os.close(ours)
-    assert program.returncode == 0
+    assert program.returncode == code
     return shown.decode().replace("\r\n", "\n")
 
 
