@@ -47,6 +47,8 @@ COMMANDS = (
     "replay",
     "check",
     "graph",
+    "export",
+    "import",
 )
 GROUPS = {"db": ("upgrade", "current", "check"), "dead": ("list", "show", "retry", "discard")}
 
@@ -229,6 +231,8 @@ LOOKING = (
     ("tail", "--once"),
     ("drops",),
     ("dead",),
+    ("export", "order-1"),
+    ("export", "--all"),
     ("db", "current"),
     ("db", "check"),
 )

@@ -147,14 +147,14 @@ class Destination:
             "redacted": list(redaction.paths),
             "unmatched": redaction.unmatched,
         }
-        text = f"{writer.runs:,} runs with {writer.events:,} events, {writer.bytes:,} bytes"
+        text = f"{_many(writer.runs, 'run')}, {_many(writer.events, 'event')}"
         if self.place == STANDARD:
             if self.as_json:
                 sys.stderr.write(json.dumps(figures) + "\n")
         elif self.as_json:
             output.print_json(figures)
         else:
-            output.write(f"{output.printable(self.place)}: {text}\n")
+            output.write(f"{output.printable(self.place)}: {text}, {writer.bytes:,} bytes\n")
         for path in redaction.unmatched:
             output.note(f"--redact {path}: nothing is there in any of these runs")
 
@@ -220,7 +220,7 @@ def import_runs(
     pairs = list(zip(archives, ids, strict=True))
     came = [archive for archive, number in pairs if number is not None]
     skipped = [archive.run.correlation_id for archive, number in pairs if number is None]
-    unsettled = [each for each in came if each.run.status not in {*CLOSED, "idle"}]
+    unfinished = [each for each in came if each.run.status not in {*CLOSED, "idle"}]
     events = sum(len(archive.events) for archive in came)
     if as_json:
         output.print_json(
@@ -230,17 +230,16 @@ def import_runs(
                 "runs": len(came),
                 "events": events,
                 "skipped": skipped,
-                "unsettled": [archive.run.correlation_id for archive in unsettled],
+                "unfinished": [archive.run.correlation_id for archive in unfinished],
             }
         )
     else:
-        output.write(
-            f"{output.printable(str(place))}: {len(came):,} runs with {events:,} events imported\n"
-        )
+        text = f"{_many(len(came), 'run')}, {_many(events, 'event')} imported"
+        output.write(f"{output.printable(str(place))}: {text}\n")
     if skipped:
-        output.note(f"{len(skipped):,} runs were there already: {_some(skipped)}")
-    if unsettled:
-        _warn(unsettled)
+        output.note(f"left out, being there already: {_some(skipped)}")
+    if unfinished:
+        _warn(unfinished)
     return 0
 
 
@@ -253,15 +252,19 @@ async def _restore(store: str, archives: Sequence[Archive], *, skips: bool) -> l
         await opened.close()
 
 
-def _warn(unsettled: Sequence[Archive]) -> None:
-    workflows = dict.fromkeys(repr(archive.run.workflow) for archive in unsettled)
-    names = [archive.run.correlation_id for archive in unsettled]
+def _warn(unfinished: Sequence[Archive]) -> None:
+    workflows = dict.fromkeys(repr(archive.run.workflow) for archive in unfinished)
+    names = [archive.run.correlation_id for archive in unfinished]
     output.note(
-        f"{len(names):,} of them have something to do or wait for something: whoever serves "
-        f"workflow {_some(list(workflows))} on this database goes on with {_some(names)}"
+        f"running or waiting: {_some(names)}; whoever serves workflow {_some(list(workflows))} on "
+        "this database goes on with them"
     )
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count:,} {what}{'s' * (count != 1)}"
 
 
 def _some(names: Sequence[str]) -> str:
     shown = ", ".join(names[:_SHOWN])
-    return f"{shown}, …" if len(names) > _SHOWN else shown
+    return f"{shown} and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else shown
