@@ -123,13 +123,11 @@ def _refuse_nonsense(request: Request) -> None:
     if request.reason is not None and not request.reason.strip():
         raise typer.BadParameter("it is empty", param_hint="--reason")
     if request.junit is not None:
-        message: str | None = None
-        if not request.junit.parent.is_dir():
-            message = f"there is no folder {str(request.junit.parent)!r}"
-        elif request.junit.is_dir():
-            message = f"{str(request.junit)!r} is a folder"
-        if message is not None:
-            raise typer.BadParameter(message, param_hint="--junit")
+        folder = request.junit.parent
+        if not folder.is_dir():
+            raise typer.BadParameter(f"there is no folder {str(folder)!r}", param_hint="--junit")
+        if request.junit.is_dir():
+            raise typer.BadParameter(f"{str(request.junit)!r} is a folder", param_hint="--junit")
 
 
 class Checking:
