@@ -101,6 +101,15 @@ class Outside:
     def shell(self) -> None:
         os.system(f"printf x >> '{self.folder}/shell'")  # noqa: S605 - as a handler might
 
+    def own_thread(self) -> None:
+        def work() -> None:
+            with contextlib.suppress(BaseException):
+                self.append()
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+
     def database(self) -> None:
         with contextlib.closing(sqlite3.connect(self.folder / "other.db")) as connection:
             connection.execute(f"CREATE TABLE t{len(list(self.folder.iterdir()))} (x)")
@@ -117,6 +126,7 @@ WAYS = (
     Outside.moved,
     Outside.program,
     Outside.shell,
+    Outside.own_thread,
     Outside.database,
 )
 

@@ -1,4 +1,9 @@
-"""Keeps a replay within the process: no network, no other programs, no files that are written."""
+"""Keeps a replay within the process: no network, no other programs, no files that are written.
+
+Python says what it is about to do (`sys.addaudithook`). It does not say what goes through a
+connection, a file or a pool of processes that is open already: what a program has opened before,
+and its handlers use outside of steps, is not seen.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +14,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import copy_context
 from functools import cache, partial
+from threading import Thread, current_thread
 from typing import TYPE_CHECKING, Any, Final, cast
+from weakref import WeakKeyDictionary
 
-from flowstore.outside import refusal
+from flowstore.outside import Refusal, refusal
 
 if TYPE_CHECKING:
     import asyncio
@@ -66,12 +73,13 @@ _FILES: Final = {
 
 _WRITING: Final = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _IMPORTS: Final = "<frozen importlib"
+_POOLS: Final = "concurrent.futures.thread"
 _MEMORY: Final = ("", b"", ":memory:", b":memory:")
 
 
 def install(loop: asyncio.AbstractEventLoop) -> None:
     """Have it seen what handlers on this loop reach for; nothing is refused to others."""
-    _add_hook()
+    _watch()
     current = loop.run_in_executor
     if getattr(current, "is_flowstores", False):
         return
@@ -91,18 +99,44 @@ def install(loop: asyncio.AbstractEventLoop) -> None:
         loop.run_in_executor = run_in_executor  # type: ignore[method-assign,assignment]
 
 
+class _Watch:
+    """Is told of everything that the process does, and asks in whose name."""
+
+    def __init__(self) -> None:
+        self._threads: WeakKeyDictionary[Thread, Refusal] = WeakKeyDictionary()
+
+    def hook(self, event: str, arguments: tuple[Any, ...]) -> None:
+        """Refuse what a guarded replay reaches for."""
+        refuse = refusal.get()
+        if refuse is None:
+            refuse = self._threads.get(current_thread()) if self._threads else None
+            if refuse is None:
+                return
+        what = _reached_for(event, arguments)
+        if what is not None:
+            refuse(what)
+
+    def follow(self, thread: Thread) -> None:
+        """Guard a thread that a handler starts; those of pools are told with each call."""
+        refuse = refusal.get()
+        target = getattr(thread, "_target", None)
+        if refuse is not None and getattr(target, "__module__", "") != _POOLS:
+            self._threads[thread] = refuse
+
+
 @cache
-def _add_hook() -> None:
-    sys.addaudithook(_hook)
+def _watch() -> _Watch:
+    watch = _Watch()
+    sys.addaudithook(watch.hook)
+    start = Thread.start
 
+    def start_guarded(self: Thread) -> None:
+        # A thread begins with a context of its own, and Python 3.11 tells no one that it begins.
+        watch.follow(self)
+        start(self)
 
-def _hook(event: str, arguments: tuple[Any, ...]) -> None:
-    refuse = refusal.get()
-    if refuse is None:
-        return
-    what = _reached_for(event, arguments)
-    if what is not None:
-        refuse(what)
+    Thread.start = start_guarded  # type: ignore[method-assign,assignment]
+    return watch
 
 
 def _reached_for(event: str, arguments: tuple[Any, ...]) -> str | None:

@@ -23,6 +23,8 @@ _UNREPEATABLE: Final = re.compile(
 )
 """A failure that came from outside the handler: the time it took, or the store's refusal."""
 
+_TOKEN: Final = re.compile(r"([A-Za-z0-9_-]+)\.[A-Za-z0-9_-]{43}(?![A-Za-z0-9_-])")
+
 _NONE: Final[Mapping[str, TransitionRow]] = {}
 
 Place = tuple[int, str]
@@ -82,6 +84,19 @@ class Record:
     def events(self) -> dict[str, StoredEvent]:
         """The run's events by id."""
         return {event.id: event for event in self.archive.events}
+
+    @cached_property
+    def tokens(self) -> dict[str, str]:
+        """What looks like tokens of external tasks in the record, by all but its signature."""
+        archive = self.archive
+        texts: list[str | None] = [archive.run.result]
+        for row in archive.transitions:
+            texts += (row.change, row.arranged)
+        for event in archive.events:
+            texts += (event.data, event.metadata)
+        texts += [step.result for step in archive.steps]
+        found = (token for text in texts if text for token in _TOKEN.finditer(text))
+        return {token[1]: token[0] for token in found}
 
     def at(self, position: int) -> StoredEvent:
         """Return the event at a position."""
