@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import shutil
 import stat
@@ -16,6 +17,7 @@ from disks import fill, small_disk
 from portable import EVERYTHING, archives_of, live, told
 
 from flowstore import WorkflowEvent, WorkflowManager
+from flowstore.cli.archives import archive_of
 from flowstore.replay import read_file
 
 
@@ -80,6 +82,13 @@ def test_runs_go_through_a_pipe(tmp_path: Path):
     assert start("import", "-", "--store", "x.db", input="").stderr == (
         "flowstore: standard input, line 1: the file is empty\n"
     )
+
+
+def test_a_run_is_looked_at_through_a_pipe(monkeypatch: pytest.MonkeyPatch):
+    """As in ``ssh shop flowstore export order-7 | flowstore replay order-7 --store -``."""
+    done = start("export", "done", "large")
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(done.stdout.encode())))
+    assert archive_of("-", "large").run.correlation_id == "large"
 
 
 def test_the_summary_is_json(capfd: pytest.CaptureFixture[str], tmp_path: Path):

@@ -13,20 +13,21 @@ if TYPE_CHECKING:
     from flowstore.store.queries import Queries
 
 EXPORTED = ".jsonl"
+STANDARD = "-"
 
 
 def archive_of(store: str, correlation_id: str) -> Archive:
     """Return all there is of a run.
 
     Args:
-        store: the database, or a file of exported runs.
+        store: the database, or a file of exported runs; ``-`` for such a file on standard input.
         correlation_id: the run.
 
     Raises:
         RunNotFoundError: there is no such run.
         StoreUnavailableError: there is no such file.
     """
-    if store.endswith(EXPORTED):
+    if store == STANDARD or store.endswith(EXPORTED):
         return _exported(Path(store), correlation_id)
 
     async def work(queries: Queries) -> list[Archive]:
@@ -41,7 +42,7 @@ def archive_of(store: str, correlation_id: str) -> Archive:
 def _exported(path: Path, correlation_id: str) -> Archive:
     from flowstore.replay import read_file  # noqa: PLC0415 - most commands do not need it
 
-    if not path.exists():
+    if str(path) != STANDARD and not path.exists():
         raise StoreUnavailableError(
             f"{path}: there is no such file; make one with flowstore export"
         )

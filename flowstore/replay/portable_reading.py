@@ -8,7 +8,7 @@ import stat
 import sys
 from dataclasses import dataclass, fields
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, NoReturn, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, NoReturn
 
 import orjson
 
@@ -23,7 +23,6 @@ from flowstore.store.base import Archive, RunRow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from pathlib import Path
 
 FORMAT: Final = "flowstore-runs"
 VERSION: Final = 1
@@ -74,24 +73,23 @@ def read_file(path: str | os.PathLike[str], *, limits: FileLimits | None = None)
         RunFileError: it cannot be read, or is not such a file from beginning to end, as it was
             written: the message names the line and what is wrong with it.
     """
-    shown_path = "standard input" if path == STANDARD else os.fspath(path)
-    reading = _Reading(shown_path, limits or FileLimits())
-    if path == STANDARD:
-        return reading.read(sys.stdin.buffer)
-    with _opened(cast("str | Path", path), shown_path) as file:
-        return reading.read(file)
+    place = os.fspath(path)
+    if place == STANDARD:
+        return _Reading("standard input", limits or FileLimits()).read(sys.stdin.buffer)
+    with _opened(place) as file:
+        return _Reading(place, limits or FileLimits()).read(file)
 
 
-def _opened(path: str | Path, shown_path: str) -> BinaryIO:
+def _opened(path: str) -> BinaryIO:
     try:
         # Opening a pipe that no one writes to would wait.
         number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise RunFileError(shown_path, f"cannot be read: {reason}") from error
+        raise RunFileError(path, f"cannot be read: {reason}") from error
     if not stat.S_ISREG(os.fstat(number).st_mode):
         os.close(number)
-        raise RunFileError(shown_path, "is not a file; to read a pipe, give - and redirect it")
+        raise RunFileError(path, "is not a file; to read a pipe, give - and redirect it")
     return os.fdopen(number, "rb", buffering=_MIB)
 
 

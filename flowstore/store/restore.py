@@ -32,7 +32,8 @@ def restore(connection: sqlite3.Connection, rows: Rows, operation: Restore) -> l
         is_there = name in names or rows.run(name) is not None
         if is_there and not operation.skips_existing:
             raise RunExistsError(
-                f"run {name!r} is in the store already; remove it there, or leave it out"
+                f"run {name!r} is in the store already; leave it out, as "
+                "`flowstore import --skip-existing` does"
             )
         wanted.append(None if is_there else archive)
         names.add(name)
