@@ -135,7 +135,7 @@ def _watch() -> _Watch:
         watch.follow(self)
         start(self)
 
-    Thread.start = start_guarded  # type: ignore[method-assign,assignment]
+    Thread.start = start_guarded  # type: ignore[method-assign]
     return watch
 
 

@@ -123,7 +123,8 @@ class Judge:
     ) -> Iterator[Divergence]:
         """Compare what it arranged, the reason of a drop, and the state behind it."""
         name = was.handler
-        if was.arranged != now.arranged:
+        is_old = was.code is None is was.arranged  # from before this was recorded
+        if was.arranged != now.arranged and not is_old:
             expected = arranged.shown(was.arranged, self._codec)
             actual = arranged.shown(now.arranged, self._codec)
             found = self._kept(differences(expected, actual, "arranged"))
