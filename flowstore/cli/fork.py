@@ -16,6 +16,7 @@ from flowstore.cli.send import read_json
 from flowstore.clock import SystemClock
 from flowstore.codec import Codec
 from flowstore.errors import InvalidValueError
+from flowstore.replay.cut import unrecorded
 from flowstore.replay.fork import Edits, fork
 from flowstore.replay.placing import place
 from flowstore.store.base import CLOSED, INTERNAL, PENDING
@@ -171,6 +172,11 @@ def _print(made: Archive, path: Path, now: int, *, is_new: bool, is_elsewhere: b
             "waits for": ", ".join(waits) or None,
         }
     )
+    if unrecorded(made.transitions):
+        output.note(
+            "an older flowstore, which did not keep what handlers began, recorded part of it: "
+            "timers that were removed later are not there, nor events that were collected"
+        )
     output.note(_next(made, path, is_elsewhere=is_elsewhere))
 
 

@@ -8,6 +8,8 @@ import orjson
 
 from flowstore.errors import ForkError
 from flowstore.replay.authors import Authors, is_arranged
+from flowstore.replay.origins import origin_of
+from flowstore.replay.record import EDITED
 from flowstore.replay.standing import Pending, closed_at, failure_at, is_left, pending_after
 from flowstore.store.base import (
     CONFLICT,
@@ -17,6 +19,7 @@ from flowstore.store.base import (
     LEASE_LOST,
     PARKED,
     POSTPONED,
+    RETRIED,
     STALE,
     WORKING,
     is_deadline,
@@ -24,7 +27,7 @@ from flowstore.store.base import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from flowstore.store.base import Archive, DropRow, StepRow, StoredEvent, TaskRow, TransitionRow
 
@@ -92,13 +95,13 @@ class Cut:
     # --- what it waited for ---------------------------------------------------------------
 
     def _pending(self) -> Pending:
-        old = self._unrecorded()
+        old = unrecorded(self.transitions)
         if not old:
             return pending_after(self.transitions, self._reopened())
         rest = self.archive.events[self.at :]
         if self.handled == self.archive.run.cursor and not any(is_arranged(e.id) for e in rest):
             return Pending.of(self.archive)
-        if any(self._has_waited(place) for place in old):
+        if any(self._has_waited(row) for row in old):
             raise ForkError(
                 f"run {self.archive.run.correlation_id!r}: what it waited for at position "
                 f"{self.handled} is not known, for it was recorded by a flowstore that did not "
@@ -114,29 +117,17 @@ class Cut:
             if is_retry(event.name, event.id) and orjson.loads(event.data or "{}").get("reopened")
         ]
 
-    def _unrecorded(self) -> set[int]:
-        """Return the positions that were handled before what a fork needs was recorded."""
-        new = {
-            event.position
-            for event, digest in zip(self.archive.events, self.archive.hashes, strict=True)
-            if digest is not None
-        }
-        return {
-            row.position
-            for row in self.transitions
-            if row.code is None and row.arranged is None and row.position not in new
-        }
-
-    def _has_waited(self, place: int) -> bool:
+    def _has_waited(self, row: TransitionRow) -> bool:
         """Tell whether there are traces of a timer, a task or a wait."""
-        archive, lead = self.archive, f"{place}/"
+        archive, (place, handler) = self.archive, origin_of(row)
+        lead = f"{place}/{handler}/"
         return (
-            any(row.position == place and _has_parked(row) for row in archive.transitions)
+            row.outcome in {PARKED, POSTPONED}
+            or place != row.position
             or any(is_arranged(e.id) and e.id.startswith(lead) for e in archive.events)
             or any(timer.event_id.startswith(lead) for timer in archive.timers)
             or any(task.id.startswith(lead) for task in archive.tasks)
-            or any(row.position == place for row in archive.parked)
-            or any(row.position == place for row in archive.collected)
+            or any(kept.position == place for kept in archive.collected)
         )
 
     # --- rows -----------------------------------------------------------------------------
@@ -192,5 +183,13 @@ class Cut:
         return moment is None or drop.created_at < moment
 
 
-def _has_parked(row: TransitionRow) -> bool:
-    return row.outcome in {PARKED, POSTPONED} or "@" in row.handler
+def unrecorded(rows: Sequence[TransitionRow]) -> list[TransitionRow]:
+    """Return what may have been recorded before it was kept what attempts arrange.
+
+    Of code that has no fingerprint, such as a builtin, that cannot be told.
+    """
+    return [
+        row
+        for row in rows
+        if row.code is None and row.arranged is None and row.outcome not in {RETRIED, EDITED}
+    ]

@@ -14,6 +14,7 @@ from flowstore.errors import ForkError, InvalidValueError
 from flowstore.events import WorkflowEvent
 from flowstore.replay.cut import Cut
 from flowstore.replay.patch import merged
+from flowstore.replay.record import EDITED
 from flowstore.store import chain
 from flowstore.store.base import INTERNAL, Archive, RunRow, StoredEvent, TransitionRow
 
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
 
 HANDLER: Final = "flowstore.fork"
 """Stands as the handler of the transition that an edit of the state is recorded as."""
-
-EDITED: Final = "edited"
-"""The outcome of that transition."""
 
 NO_WORKER: Final = "fork"
 """Stands as the worker at a fork's tasks: none has this id, so whoever serves takes them."""
