@@ -15,11 +15,14 @@ from flowstore.cli.options import (
     Action,
     After,
     AnyRun,
+    EventName,
+    HandlerName,
+    InRun,
     Json,
     Limit,
     RunName,
+    RunStatus,
     Since,
-    Status,
     Store,
     Until,
 )
@@ -30,9 +33,7 @@ room = typer.Typer()
 @room.command("runs", epilog="Example: flowstore runs --status failed --json")
 def _runs(
     *,
-    status: Annotated[
-        Status | None, typer.Option("--status", help="Only runs with this status.")
-    ] = None,
+    status: RunStatus = None,
     workflow: Annotated[
         str | None, typer.Option("--workflow", metavar="NAME", help="Only runs of this workflow.")
     ] = None,
@@ -105,10 +106,7 @@ def _history(
     *,
     after: After = 0,
     until: Until = None,
-    handler: Annotated[
-        str | None,
-        typer.Option("--handler", metavar="NAME", help="Only attempts of this handler."),
-    ] = None,
+    handler: HandlerName = None,
     store: Store = STORE,
     as_json: Json = False,
 ) -> Action:
@@ -138,9 +136,7 @@ def _why(
         typer.Argument(metavar="EVENT", help="The event's id; with --run also its position."),
     ],
     *,
-    run: Annotated[
-        str | None, typer.Option("--run", metavar="RUN", help="Look in this run alone.")
-    ] = None,
+    run: InRun = None,
     store: Store = STORE,
     as_json: Json = False,
 ) -> Action:
@@ -187,26 +183,17 @@ def _grep(
     ignore_case: Annotated[
         bool, typer.Option("--ignore-case", "-i", help="Capitals do not matter.")
     ] = False,
-    name: Annotated[
-        str | None, typer.Option("--name", metavar="NAME", help="Only events of this name.")
-    ] = None,
+    name: EventName = None,
     since: Since = None,
     until: Annotated[
         str | None, typer.Option("--until", metavar="TIME", help="Before this; as for --since.")
     ] = None,
-    status: Annotated[
-        Status | None, typer.Option("--status", help="Only in runs with this status.")
-    ] = None,
-    handler: Annotated[
-        str | None,
-        typer.Option("--handler", metavar="NAME", help="Only events that this handler got."),
-    ] = None,
+    status: RunStatus = None,
+    handler: HandlerName = None,
     errors: Annotated[
         bool, typer.Option("--error", help="Only in errors: of events, and of handlers.")
     ] = False,
-    run: Annotated[
-        str | None, typer.Option("--run", metavar="RUN", help="Only in this run.")
-    ] = None,
+    run: InRun = None,
     limit: Limit = LIMIT,
     store: Store = STORE,
     as_json: Json = False,
@@ -217,7 +204,7 @@ def _grep(
     {"total":12.5}. The youngest events come first. Exits with 1 if nothing is found.
     """
     from flowstore.cli import grep
-    from flowstore.cli.times import moment_of
+    from flowstore.cli.times import bound_of
     from flowstore.store.search import Search
 
     search = Search(
@@ -225,8 +212,8 @@ def _grep(
         name=name,
         status=status,
         handler=handler,
-        since=None if since is None else moment_of(since, "--since"),
-        before=None if until is None else moment_of(until, "--until"),
+        since=bound_of(since, "--since"),
+        before=bound_of(until, "--until"),
         errors=errors,
     )
     typed = grep.Pattern(pattern, regex, ignore_case)

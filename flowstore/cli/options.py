@@ -66,3 +66,11 @@ Before = Annotated[
     str | None,
     typer.Option("--before", metavar="TIME", help="Before this; as for --since."),
 ]
+EventName = Annotated[
+    str | None, typer.Option("--name", metavar="NAME", help="Only events of this name.")
+]
+HandlerName = Annotated[
+    str | None, typer.Option("--handler", metavar="NAME", help="Only what this handler got.")
+]
+InRun = Annotated[str | None, typer.Option("--run", metavar="RUN", help="Only in this run.")]
+RunStatus = Annotated[Status | None, typer.Option("--status", help="Only runs with this status.")]

@@ -51,3 +51,12 @@ def moment_of(text: str, option: str, now: int | None = None) -> int:
         message = f"{text!r} is no time; write 7d for seven days ago, or 2026-05-01T12:00Z"
         raise typer.BadParameter(message, param_hint=option) from error
     return to_microseconds(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+
+
+def bound_of(text: str | None, option: str) -> int | None:
+    """Return the moment that a text means, as `moment_of` does, None if none was typed.
+
+    Raises:
+        typer.BadParameter: it means no moment.
+    """
+    return None if text is None else moment_of(text, option)
