@@ -11,12 +11,14 @@ from flowstore.graph import build, mermaid, tree
 from flowstore.graph.tree import EVENT, HANDLER, MARK
 
 if TYPE_CHECKING:
+    from flowstore.graph import Line
     from flowstore.graph.build import Does, Event, Graph, Key
     from flowstore.store.flow import Flow
     from flowstore.store.queries import Queries
 
 _STYLES = {EVENT: terminal.STRONG, HANDLER: terminal.BUSY, MARK: terminal.HELD}
-_INDENT = "  "
+_GUIDES = ("├─ ", "└─ ", "│  ", "   ")
+_PLAIN_GUIDES = ("|- ", "`- ", "|  ", "   ")
 
 
 def draw(app: str, *, store: str | None, as_mermaid: bool, as_json: bool) -> int:
@@ -41,15 +43,28 @@ def draw(app: str, *, store: str | None, as_mermaid: bool, as_json: bool) -> int
 
 
 def _print(graph: Graph) -> None:
-    for line in tree(graph):
+    lines = list(tree(graph))
+    for line, lead in zip(lines, _leads(lines), strict=True):
         pieces = [
             (output.printable(text), _STYLES.get(kind, terminal.QUIET)) for text, kind in line.parts
         ]
-        output.print_line([(_INDENT * line.depth, terminal.PLAIN), *pieces])
+        output.print_line([(lead, terminal.QUIET), *pieces])
     if not graph.handlers:
         output.note("no handlers")
     if not graph.is_complete:
         output.note("? stands for what only running the code would tell; --store shows what it did")
+
+
+def _leads(lines: list[Line]) -> list[str]:
+    """Return what leads from each line to those that it belongs to."""
+    branch, end, bar, gap = _GUIDES if output.can_unicode() else _PLAIN_GUIDES
+    leads: list[str] = []
+    below: set[int] = set()  # levels at which another line follows
+    for line in reversed(lines):
+        own = "" if not line.depth else branch if line.depth in below else end
+        leads.append("".join(bar if each in below else gap for each in range(1, line.depth)) + own)
+        below = {each for each in below if each < line.depth} | {line.depth}
+    return leads[::-1]
 
 
 def _as_json(graph: Graph) -> dict[str, Any]:

@@ -5,21 +5,29 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from flowstore.events import DEADLINE, ERROR, QUIET, TASK_COMPLETED, TASK_FAILED, WAIT_EXPIRED
+from flowstore.events import (
+    DEAD_RETRIED,
+    DEADLINE,
+    ERROR,
+    QUIET,
+    TASK_COMPLETED,
+    TASK_FAILED,
+    WAIT_EXPIRED,
+)
 from flowstore.graph.reading import EMITS, SUBMITS, WAITS, Mention, Reader
 from flowstore.routing import EVERYTHING
+from flowstore.store.flow import WOKEN, Flow
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from flowstore.engine.program import Program
     from flowstore.routing import Handler
-    from flowstore.store.flow import Flow
 
 Key = tuple[str, str | None]
 """An event: its name, and for the end of a task the task."""
 
-ENGINE: Final = frozenset({ERROR, WAIT_EXPIRED, DEADLINE})
+ENGINE: Final = frozenset({ERROR, WAIT_EXPIRED, DEADLINE, DEAD_RETRIED})
 """Events that the engine itself appends."""
 
 _ENDS: Final = (TASK_COMPLETED, TASK_FAILED)
@@ -225,7 +233,7 @@ class _Builder:
         gets = [event for event in self._events.values() if number in event.listeners]
         recorded: int | None = None
         if self._flow is not None:
-            names = {event.key[0] for event in gets}
+            names = {event.key[0] for event in gets} | {WOKEN}
             counts = self._flow.handled.items()
             recorded = sum(n for (who, name), n in counts if who == handler.name and name in names)
         return Node(
@@ -290,7 +298,7 @@ class _Builder:
     def _add_what_was_sent(self) -> None:
         sent = {} if self._flow is None else self._flow.sent
         for name, count in sorted(sent.items()):
-            if not name.startswith("task."):
+            if name not in (*_ENDS, *ENGINE):
                 self._event((name, None)).sent = count
 
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final
+
+WOKEN: Final = ""
+"""Stands for the event of a handler that waited, or was retried, and went on at another one."""
 
 
 @dataclass(slots=True)

@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 
 from flowstore.store import schema
 from flowstore.store.base import DEAD, DROPPED, HANDLED
-from flowstore.store.flow import Flow
+from flowstore.store.flow import WOKEN, Flow
 from flowstore.store.selecting import same_place
 
 if TYPE_CHECKING:
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 _DIGITS: Final = "0123456789"
 _OURS: Final = re.compile(r"/(?P<handler>.+)/(?:[a-z]?|error)", re.DOTALL)
+_GONE_ON: Final = re.compile(r"(?P<handler>.+)@\d+", re.DOTALL)
+"""A handler that has gone on at a later event than the one that it was called for."""
+
 _ENDS: Final = (HANDLED, DROPPED, DEAD)
 
 
@@ -30,7 +33,9 @@ async def count_flow(workflow: str, connection: AsyncConnection) -> Flow:
     flow = Flow()
     event, task = schema.event.c, schema.task.c
     for handler, name, count in await connection.execute(_handled(workflow)):
-        flow.handled[handler, name] = count
+        gone_on = _GONE_ON.fullmatch(handler)
+        key = (handler, name) if gone_on is None else (gone_on["handler"], WOKEN)
+        flow.handled[key] = flow.handled.get(key, 0) + count
     for made, table, name in (
         (flow.emitted, schema.event, event.name),
         (flow.submitted, schema.task, task.name),
