@@ -11,6 +11,7 @@ from flowstore.replay.authors import Authors, is_arranged
 from flowstore.replay.origins import origin_of
 from flowstore.replay.record import EDITED
 from flowstore.replay.standing import Pending, closed_at, failure_at, is_left, pending_after
+from flowstore.routing import OVERDUE, REVIVER
 from flowstore.store.base import (
     CONFLICT,
     DISCARDED,
@@ -191,5 +192,8 @@ def unrecorded(rows: Sequence[TransitionRow]) -> list[TransitionRow]:
     return [
         row
         for row in rows
-        if row.code is None and row.arranged is None and row.outcome not in {RETRIED, EDITED}
+        if row.code is None
+        and row.arranged is None
+        and row.outcome not in {RETRIED, EDITED}
+        and row.handler not in {OVERDUE.name, REVIVER.name}
     ]

@@ -158,7 +158,8 @@ class _Told:
             "streams": {name: self._chunks[name] for name in self._streams.get(position, ())},
             "pending": position > self._archive.run.cursor,
         }
-        told = self._renamed({name: value for name, value in found.items() if value})
+        there = {name: value for name, value in found.items() if value or name == "attempts"}
+        told = self._renamed(there)
         return cast("dict[str, Any]", told)
 
     def _event(self, event: StoredEvent) -> dict[str, Any]:

@@ -1,0 +1,167 @@
+"""Where two runs part: what counts as a difference, and what does not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from flowstore import Context, Retry, WorkflowEvent, WorkflowManager
+from flowstore.replay.difference import ABSENT
+from flowstore.replay.parting import part
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from flowstore.store.base import Archive
+
+    Make = Callable[..., WorkflowManager]
+
+
+def shop(make: Make, price: int = 3) -> WorkflowManager:
+    workflow = make()
+    workflow.register("done", note)
+
+    @workflow.on("order", retry=Retry(attempts=2, delay=0))
+    async def order(event: WorkflowEvent, ctx: Context):
+        ctx.state["run"] = ctx.correlation_id
+        ctx.state["costs"] = await ctx.step("ask", lambda: price * event.data["count"])
+        if event.data.get("fails") and ctx.attempt == 1:
+            raise ConnectionError("no answer")
+        ctx.schedule(WorkflowEvent("remind"), delay=event.data.get("delay", 60), key="k")
+        yield WorkflowEvent(
+            "done", {"of": f"{ctx.correlation_id}/1", "at": ctx.now().isoformat()[:3]}
+        )
+
+    return workflow
+
+
+def note(event: WorkflowEvent, ctx: Context) -> None:
+    ctx.state["done"] = event.data
+
+
+async def sold(workflow: WorkflowManager, name: str, *events: WorkflowEvent) -> Archive:
+    for event in events:
+        await workflow.run(name).send(event)
+    await workflow.resume(name)
+    return await archive_of(workflow, name)
+
+
+async def archive_of(workflow: WorkflowManager, name: str) -> Archive:
+    [found] = await (await workflow._runtime.reader()).read_archives([name])
+    return found
+
+
+def order(count: int = 1, **more: Any) -> WorkflowEvent:
+    return WorkflowEvent("order", {"count": count, **more})
+
+
+async def test_a_run_does_not_differ_from_itself(make: Make):
+    archive = await sold(shop(make), "a", order())
+    found = part(archive, archive)
+    assert (found.is_same, found.same, found.places, found.run) == (True, 2, (), ())
+
+
+async def test_neither_times_nor_ids_that_were_made_up_nor_the_runs_own_ids_count(make: Make):
+    workflow = shop(make)
+    one, other = await sold(workflow, "a", order()), await sold(workflow, "b", order())
+    assert one.events[0].id != other.events[0].id
+    assert one.events[0].created_at != other.events[0].created_at
+    assert await workflow.run("b").state() != await workflow.run("a").state()
+    assert part(one, other).is_same
+
+
+async def test_an_id_that_a_sender_chose_counts(make: Make):
+    workflow = shop(make)
+    one = await sold(workflow, "a", order())
+    event = order()
+    event.id = "mail-1"
+    other = await sold(workflow, "b", event)
+    [place] = part(one, other).places
+    [difference] = place.differences
+    assert (difference.path, difference.expected, difference.actual) == (
+        "event.id",
+        ABSENT,
+        "mail-1",
+    )
+
+
+async def test_the_first_difference_is_found_with_all_that_follows(make: Make):
+    workflow = shop(make)
+    one = await sold(workflow, "a", WorkflowEvent("note"), order(1))
+    other = await sold(workflow, "b", WorkflowEvent("note"), order(2))
+    found = part(one, other)
+    assert (found.same, [place.position for place in found.places]) == (1, [2])
+    assert [each.path for each in found.places[0].differences] == [
+        "event.data.count",
+        "steps['order/ask/1'].result",
+        "state.costs",
+    ]
+
+
+async def test_a_difference_of_the_states_is_told_where_it_begins(make: Make):
+    workflow = shop(make)
+    one = await sold(workflow, "a", order(1), order(1))
+    other = await sold(workflow, "b", order(2), order(2))
+    first, second = part(one, other).places
+    assert [each.path for each in first.differences if each.path.startswith("state")] == [
+        "state.costs"
+    ]
+    assert not [each for each in second.differences if each.path.startswith("state")]
+
+
+async def test_attempts_waits_and_the_end_count(make: Make):
+    workflow = shop(make)
+    one = await sold(workflow, "a", order(fails=True))
+    calm = replace(one, transitions=one.transitions[1:])
+    [place] = part(one, calm).places
+    assert [each.path for each in place.differences] == ["attempts[0]"]
+    assert place.differences[0].expected["outcome"] == "retried"
+    gone = replace(one, timers=[], run=replace(one.run, status="idle"))
+    assert [each.path for each in part(one, gone).run] == ["status", "waiting"]
+
+
+async def test_a_longer_run_differs_where_the_other_has_no_event(make: Make):
+    workflow = shop(make)
+    one = await sold(workflow, "a", order())
+    await sold(workflow, "b", order())
+    other = await sold(workflow, "b", WorkflowEvent("note"))
+    [place] = part(one, other).places
+    assert (place.position, place.one) == (3, None)
+    assert place.other is not None
+    assert place.other["event"] == {"name": "note"}
+    assert place.to_json()["one"] is None
+
+
+async def test_what_is_pending_differs_from_what_is_handled(make: Make):
+    workflow = shop(make)
+    one = await sold(workflow, "a", order())
+    copy = await workflow.run("a").fork(at=1)
+    other = await archive_of(workflow, copy.correlation_id)
+    found = part(one, other)
+    assert (found.same, [each.path for each in found.run]) == (1, ["status"])
+    assert [each.path for each in found.places[0].differences] == [
+        "attempts[0]",
+        "pending",
+        "state.done",
+    ]
+
+
+async def test_chunks_of_streams_count(make: Make):
+    workflow = make()
+
+    async def letters(text: str):
+        for letter in text:
+            yield letter
+
+    @workflow.on("go")
+    async def go(event: WorkflowEvent):
+        yield WorkflowEvent("text", {"body": letters(event.metadata["text"])})
+
+    runs = [
+        await sold(workflow, f"run {text}", WorkflowEvent("go", metadata={"text": text}))
+        for text in ("abc", "abd")
+    ]
+    assert [each.path for place in part(*runs).places for each in place.differences] == [
+        "event.metadata.text",
+        "streams['1/go/c1/body'][2]",
+    ]
