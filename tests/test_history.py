@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import tempfile
@@ -308,6 +309,111 @@ async def test_states_folded_from_history_are_those_of_time_travel(
 
 def _exact(value: Any) -> str:
     return json.dumps(value, sort_keys=True)
+
+
+# --- everything that came of a run is told once -----------------------------------------
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a handler does at an event, in this order."""
+
+    progress: int
+    emits: int
+    chosen: int
+    steps: int
+    fails: bool
+    waits: bool
+    late: int
+
+
+works_of_all_kinds = st.lists(
+    st.builds(
+        Work,
+        progress=st.integers(0, 2),
+        emits=st.integers(0, 2),
+        chosen=st.integers(0, 2),
+        steps=st.integers(0, 2),
+        fails=st.booleans(),
+        waits=st.booleans(),
+        late=st.integers(0, 2),
+    ),
+    min_size=1,
+    max_size=5,
+)
+
+
+async def ask(number: int) -> int:
+    if number == 1:
+        raise ConnectionError("no answer")
+    return number
+
+
+async def note(event: WorkflowEvent, ctx: Context) -> AsyncIterator[WorkflowEvent]:
+    ctx.state[event.id or ""] = event.position
+    yield WorkflowEvent.progress("note", "noted")
+
+
+def _add_handlers(workflow: WorkflowManager, works: list[Work]) -> None:
+    failed: set[int] = set()
+
+    def fail_once(number: int) -> None:
+        if works[number].fails and number not in failed:
+            failed.add(number)
+            raise ConnectionError
+
+    async def work(event: WorkflowEvent, ctx: Context) -> AsyncIterator[WorkflowEvent]:
+        todo, number = works[event.data], event.data
+        for _ in range(todo.progress):
+            yield WorkflowEvent.progress("work", "doing it")
+        for step in range(todo.steps):
+            with contextlib.suppress(ConnectionError):
+                await ctx.step("ask", ask, step)
+        fail_once(number)
+        chosen = [f"made {number} {each}" for each in range(todo.chosen)]
+        for event_id in [None] * todo.emits + chosen:
+            yield WorkflowEvent("made", id=event_id)
+        if todo.waits:
+            await ctx.wait_for("go", where={"number": number})
+            await ctx.step("late", ask, 7)
+        for _ in range(todo.late):
+            yield WorkflowEvent("late")
+
+    workflow.register("work", work, retry=Retry(attempts=2, delay=0.001, jitter=0))
+    workflow.register("work", note)
+    workflow.register("made", note)
+
+
+@settings(max_examples=20, deadline=None)
+@given(works=works_of_all_kinds)
+async def test_every_event_and_step_is_told_of_once_where_it_came_from(works: list[Work]):
+    with tempfile.TemporaryDirectory() as folder:
+        workflow = WorkflowManager(f"sqlite:///{folder}/runs.db?synchronous=OFF")
+        _add_handlers(workflow, works)
+        run = workflow.run("r")
+        async with workflow:
+            for number in range(len(works)):
+                await run.send(WorkflowEvent("work", number))
+            await run.wait(60)
+            for number in reversed(range(len(works))):
+                await run.send(WorkflowEvent("go", {"number": number}))
+            await run.wait(60)
+        history = await told(run)
+        events = [event async for event in run.events()]
+        (archive,) = await (await run._runtime.reader()).read_archives(["r"])
+        told_of = [event.id for each in history for event in each.emitted]
+        came_of = [event.id for event in events if event.causation_id is not None]
+        assert sorted(told_of) == sorted(came_of)
+        steps = [(each.origin, s.name, s.number) for each in history for s in each.steps]
+        rows = [(row.position, row.name, row.number) for row in archive.steps]
+        assert sorted(steps) == sorted(rows)
+        ids = {event.position: event.id for event in events}
+        for each in history:
+            assert {event.causation_id for event in each.emitted} <= {ids[each.origin]}
+            late = {event.name for event in each.emitted} & {"late"}
+            if each.outcome in {"retried", "parked"}:
+                assert not late
+        await workflow.close()
 
 
 # --- changes as differences ------------------------------------------------------------
