@@ -684,3 +684,50 @@ async def test_no_stream_is_read_again_and_its_readers_get_what_is_recorded(path
     assert read == [0, 1, 2]
     assert await again(archive, setup, live=["stream"]) is None
     assert read == [0, 1, 2] * 2
+
+
+async def test_a_plain_generator_with_a_stream_can_be_looked_into(path):
+    async def numbers():
+        yield 1
+        yield 2
+
+    def setup(workflow: WorkflowManager) -> None:
+        @workflow.on("a")
+        def make(event, ctx):
+            yield WorkflowEvent("stream", {"numbers": numbers()})
+            ctx.state["done"] = True
+
+    archive = await record(path, setup, ONE)
+    assert await again(archive, setup) is None
+    async with asyncio.timeout(20):
+        assert await again(archive, setup, before=lambda _: None) is None
+
+
+# --- dead letters ----------------------------------------------------------------------------
+
+
+async def test_a_dead_letter_that_was_retried_is_executed_again_too(path):
+    def setup(*, is_mended: bool) -> Any:
+        async def handle(event, ctx):
+            if not is_mended:
+                raise ConnectionError("no answer")
+            ctx.state["done"] = event.data
+            yield WorkflowEvent("done", event.data)
+
+        return handling(handle)
+
+    await record(path, setup(is_mended=False), ONE)
+    workflow = WorkflowManager(path)
+    setup(is_mended=True)(workflow)
+    await workflow.run(RUN).retry_dead(1)
+    await workflow.resume()
+    [archive] = await (await workflow.program.reader()).read_archives([RUN])
+    await workflow.close()
+    assert [row.outcome for row in archive.transitions] == ["dead", "handled"]
+    found = await again(archive, setup(is_mended=True))
+    assert (found.position, found.kind) == (1, "outcome")  # it was another code then
+    workflow = WorkflowManager(":memory:")
+    setup(is_mended=True)(workflow)
+    report = await rerun(workflow, archive, accept=lambda found: found.position == 1)
+    assert report.divergence is None
+    assert {each.position for each in report.accepted} == {1}

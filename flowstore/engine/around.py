@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 from flowstore import token
@@ -9,7 +10,7 @@ from flowstore.engine.calls import call_step, in_thread
 from flowstore.store.base import STALE
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Coroutine
 
     from flowstore.clock import Clock
     from flowstore.engine.active import ActiveRun
@@ -22,6 +23,7 @@ class Live:
 
     store: Store
     clock: Clock
+    loop: asyncio.AbstractEventLoop
 
     @property
     def worker_id(self) -> str:
@@ -38,6 +40,10 @@ class Live:
     async def call_plain(self, name: str, function: Callable[[], Any]) -> Any:
         """Call a plain function in a worker thread."""
         return await in_thread(name, function)
+
+    def await_there(self, work: Coroutine[Any, Any, None]) -> None:
+        """Have the loop do something, and wait for it in this thread."""
+        asyncio.run_coroutine_threadsafe(work, self.loop).result()
 
     def call_step(
         self,

@@ -95,8 +95,7 @@ class Attempt(WaitingJournal):
             begun = 0 if self.streams is None else self.streams.begun
             is_last = self._take(item)
             if self.streams is not None and self.streams.begun > begun:
-                drained = self.streams.drain(begun)
-                asyncio.run_coroutine_threadsafe(drained, self._around.loop).result()
+                self._around.await_there(self.streams.drain(begun))
             if is_last:
                 returned.close()
         return None

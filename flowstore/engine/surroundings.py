@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import AsyncIterable, Awaitable, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Mapping, Sequence
 
     from flowstore.clock import Clock
     from flowstore.codec import Codec
@@ -74,6 +74,10 @@ class Surroundings(Protocol):
 
     async def call_plain(self, name: str, function: Callable[[], Any]) -> Any:
         """Call a plain function where it keeps no one waiting."""
+        ...
+
+    def await_there(self, work: Coroutine[Any, Any, None]) -> None:
+        """Have the loop do something, and return when it is done; for plain functions."""
         ...
 
     def call_step(

@@ -19,7 +19,7 @@ from flowstore.store.base import Behind, Load, LoadParked, ParkedWork
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Awaitable, Callable, Collection
+    from collections.abc import Awaitable, Callable, Collection, Coroutine
 
     from flowstore.engine.active import ActiveRun
     from flowstore.engine.attempt import Attempt
@@ -189,6 +189,13 @@ class Scene:
         if self._before is not None:
             return function()
         return await in_thread(name, function)
+
+    def await_there(self, work: Coroutine[Any, Any, None]) -> None:
+        """Have the loop do something; called on the loop itself it is not waited for."""
+        if self._before is not None:
+            work.close()  # streams are not made: there is nothing to wait for
+        else:
+            asyncio.run_coroutine_threadsafe(work, self.loop).result()
 
     def call_step(
         self,
