@@ -16,6 +16,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -195,9 +196,10 @@ def main() -> int:
     )
     parser.add_argument("folder", type=Path, help="where the copies go; they must not be there")
     folder = parser.parse_args().folder.absolute()
-    for name in BUGS | SOUND:
-        plant(folder / name)
-        print(folder / name)
+    places = [folder / name for name in BUGS | SOUND]
+    with ThreadPoolExecutor(max_workers=2) as threads:
+        for place, _ in zip(places, threads.map(plant, places), strict=True):
+            print(place)
     return 0
 
 

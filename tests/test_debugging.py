@@ -11,6 +11,7 @@ import sys
 from typing import NamedTuple
 
 import pytest
+from command_line import Called, settle
 from programs import EXAMPLES, ROOT, TIMEOUT, environment
 from test_readme import Block, blocks
 from typer.main import get_command
@@ -129,8 +130,13 @@ def all_planted(tmp_path_factory):
 
 @pytest.fixture
 def planted(all_planted, tmp_path):
-    """Return a place where the copies can be changed."""
-    return shutil.copytree(all_planted, tmp_path / "reader") / "planted"
+    """Return what makes a copy of a copy, which can be changed."""
+    shutil.copytree(all_planted / "bin", tmp_path / "bin")
+
+    def take(name):
+        return shutil.copytree(all_planted / "planted" / name, tmp_path / "planted" / name)
+
+    return take
 
 
 def follow(section, folder):
@@ -180,7 +186,7 @@ def contents(folder):
 @pytest.mark.parametrize("section", SECTIONS)
 def test_a_section_says_what_is_there(section, planted):
     """G12."""
-    folder = planted / section.copy
+    folder = planted(section.copy)
     followed, before = 0, contents(folder)
     for command, done in follow(section, folder):
         check(command, done)
@@ -214,12 +220,13 @@ def test_a_bug_is_found_in_three_commands_or_fewer(section):
 
 
 def test_the_unbroken_pipeline_is_found_sound(planted):
+    folder = planted("unbroken")
     for line, said in (
         (f"flowstore check --app {APP}", "12 runs of writing: 12 identical\n"),
         ("flowstore verify", "…sound…\n"),
         ("flowstore dead list", ""),
     ):
-        check(Command(line, said), shell(Command(line, ""), planted / "unbroken"))
+        check(Command(line, said), shell(Command(line, ""), folder))
 
 
 @pytest.mark.parametrize(("name", "keys"), [("charged-twice", 13), ("unbroken", 12)])
@@ -240,6 +247,22 @@ def test_the_comparison_can_fail():
     assert not matches("a …\nd\n", "a b\nc\nd\n")
     assert not matches("a\n", "b\n")
     assert Command("", "> x\n(Pdb) n\n> y\n(Pdb) c\n").typed == "n\nc\n"
+
+
+NOT_THERE = [
+    *("show", "log", "state", "history", "why", "trace", "grep a-b-c", "tail", "dead show x 1"),
+    *(f"replay x --app {APP}", f"check x --app {APP}", "fork x --at 1", "export x", "import x"),
+    *("complete x 1", "dead retry x 1", "dead discard x 1"),
+]
+
+
+@pytest.mark.parametrize("line", NOT_THERE)
+def test_what_is_not_there_is_told_with_exit_code_1(planted, capfd, monkeypatch, line):
+    settle(planted("unbroken"), monkeypatch)
+    words = line.split()
+    called = Called(capfd, *(words if len(words) > 1 else [line, "x"]))
+    assert (called.code, called.out) == (1, ""), called.err
+    assert called.err.count("\n") == 1
 
 
 def test_the_table_has_every_command():
