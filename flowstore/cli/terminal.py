@@ -46,6 +46,7 @@ _STYLES = {
     "expired": HELD,
     "unhandled": HELD,
     "cancelled": HELD,
+    "edited": HELD,
     "warning": HELD,
     "failed": BAD,
     "dead": BAD,

@@ -10,6 +10,7 @@ from flowstore.cli.words import said, wait_words, where_of
 from flowstore.door import decode_json
 from flowstore.events import QUIET
 from flowstore.replay.origins import origin_of
+from flowstore.replay.record import EDITED
 from flowstore.store.arranged import read as read_arranged
 from flowstore.store.base import (
     CONFLICT,
@@ -57,7 +58,7 @@ def _judge(found: Findings) -> Verdict:
     event = found.event
     if event is None:
         return _judge_unlogged(found)
-    last = {origin_of(row): row for row in found.transitions}
+    last = {origin_of(row): row for row in found.transitions if row.outcome != EDITED}
     for outcome, tell in ((DEAD, _tell_dead), (RETRIED, _tell_retried)):
         rows = [row for row in last.values() if row.outcome == outcome]
         if rows:
