@@ -210,7 +210,7 @@ def _check_state(archive: Archive) -> None:
                 f"{_named(run)}: the snapshot at position {position} is not what the changes up to "
                 "there come to"
             )
-    _dumped(state, run)
+    _check_plain(state, run)
 
 
 def _changes(archive: Archive) -> Iterator[tuple[int, list[list[Any]] | None]]:
@@ -250,6 +250,10 @@ def _is_operation(operation: Any) -> bool:
 
 
 def _dumped(state: dict[str, Any], run: RunRow) -> bytes:
+    _check_plain(state, run)
+    return orjson.dumps(state)
+
+
+def _check_plain(state: dict[str, Any], run: RunRow) -> None:
     if not is_plain(state, _DEEPEST):
         raise FieldError(f"{_named(run)}: its changes come to what is not JSON, or too deep")
-    return orjson.dumps(state)

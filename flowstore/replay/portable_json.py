@@ -43,7 +43,7 @@ def read_line(line: bytes) -> Any:
     if not is_plain:
         value = _read_slowly(line)
         _check(value)
-    elif line.count(b"[") + line.count(b"{") > DEEPEST:
+    elif len(line) > 2 * DEEPEST and line.count(b"[") + line.count(b"{") > DEEPEST:
         _check(value)
     if _NUL in line:
         _refuse_nul(value)
