@@ -123,6 +123,12 @@ def test_what_says_more_than_the_kind(kind: str, expected: Any, actual: Any, det
     assert not is_accepted(divergence, entry(kind=kind, detail="something else"))
 
 
+def test_a_handler_that_waited_is_the_same_in_all_runs():
+    assert is_accepted(diverging(TOTAL, handler="sell@5"), entry("state.total"))
+    assert Trait.of(diverging(TOTAL, handler="sell@12")).handler == "sell"
+    assert Trait.of(diverging(TOTAL, handler="mail@home")).handler == "mail@home"
+
+
 def test_entries_that_no_divergence_has_met():
     one, other = entry("state.total"), entry("state.vat", run="order-7")
     changes = AcceptedChanges([one, other])

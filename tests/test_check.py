@@ -115,6 +115,9 @@ def test_the_shape_of_its_json(capfd: pytest.CaptureFixture[str]):
         "problem": None,
     }
     assert divergence["position"] == 1
+    assert sorted(divergence) == [
+        "differences", "event", "handler", "kind", "message", "position"
+    ]  # fmt: skip
     assert divergence["differences"] == [
         {"path": "state.stamp", "expected": "then", "actual": "now"}
     ]
@@ -210,6 +213,9 @@ async def test_exported_runs(store: Path, capfd: pytest.CaptureFixture[str]):
         assert found(capfd, "dearer", "--store", "runs.jsonl")["diverged"] == 2
         assert found(capfd, "same", "--store", "runs.jsonl", "order-1")["checked"] == 1
         assert found(capfd, "same", "--store", "runs.jsonl", "--limit", "1")["checked"] == 1
+        with Path("runs.jsonl").open() as file:
+            done = start("check", "--app", "checked:same", "--store", "-", stdin=file)
+        assert done.stdout == "2 runs of shop: 2 identical\n"
         called = check(capfd, "same", "--store", "runs.jsonl", "order-3")
         assert (called.code, called.out) == (1, "")
         assert "there is no run 'order-3'" in called.err

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
-from flowstore.cli.archives import EXPORTED
+from flowstore.cli.archives import EXPORTED, STANDARD
 from flowstore.cli.reading import existing
 from flowstore.errors import RunNotFoundError, StoreCorruptError, StoreUnavailableError
 from flowstore.replay import read_file
@@ -70,8 +70,8 @@ class Runs(Protocol):
 
 
 def runs_in(store: str) -> Runs:
-    """Return the runs of a database, or of a file of exported runs."""
-    if store.endswith(EXPORTED):
+    """Return the runs of a database, or of a file of exported runs; ``-`` is standard input."""
+    if store == STANDARD or store.endswith(EXPORTED):
         return FileRuns(Path(store))
     existing(store)
     return StoreRuns(open_queries(parse(store)))
@@ -86,7 +86,7 @@ class FileRuns:
 
     async def find(self, wanted: Wanted) -> int:
         """Read the file and choose."""
-        if not self._path.exists():
+        if str(self._path) != STANDARD and not self._path.exists():
             raise StoreUnavailableError(
                 f"{self._path}: there is no such file; make one with flowstore export"
             )

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from flowstore.replay.report import Divergence
 
 _INDEX: Final = re.compile(r"\[\d+\]|\.\d+(?=[.\[]|$)")
+_GONE_ON: Final = re.compile(r"@\d+$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +36,10 @@ class Trait:
     @classmethod
     def of(cls, divergence: Divergence) -> Trait:
         """Return that of a divergence."""
-        return cls(handler=divergence.handler, kind=divergence.kind, detail=_detail(divergence))
+        name = divergence.handler
+        if name is not None:
+            name = _GONE_ON.sub("", name)  # at which event it waited is that run's own affair
+        return cls(handler=name, kind=divergence.kind, detail=_detail(divergence))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from flowstore.errors import FlowstoreError
@@ -23,6 +23,9 @@ Outcome = Literal["identical", "diverged", "unreadable"]
 IDENTICAL: Final = "identical"
 DIVERGED: Final = "diverged"
 UNREADABLE: Final = "unreadable"
+
+WHOLE: Final = frozenset({"state", "emitted", "arranged"})
+"""Kinds of divergences in which whole values are compared."""
 
 _logger = logging.getLogger("flowstore.check")
 
@@ -65,8 +68,8 @@ class Verdict:
             "status": None if report is None else report.status,
             "events": None if report is None else report.events,
             "until": None if report is None else report.until,
-            "divergence": None if self.divergence is None else self.divergence.to_json(),
-            "accepted": [divergence.to_json() for divergence, _ in self.accepted],
+            "divergence": None if self.divergence is None else _json(self.divergence),
+            "accepted": [_json(divergence) for divergence, _ in self.accepted],
             "problem": self.problem,
         }
 
@@ -226,10 +229,24 @@ class _Judging:
     def __call__(self, divergence: Divergence) -> bool:
         entries = self._known.covering(divergence, self._run)
         if entries:
-            self.accepted.append((divergence, tuple(entries)))
+            self.accepted.append((_slim(divergence), tuple(entries)))
             return True
-        self.fresh.append(divergence)
+        self.fresh.append(_slim(divergence))
         return self._finds_all
+
+
+def _slim(divergence: Divergence) -> Divergence:
+    """Leave out whole states and events where the differences say it all: runs may be many."""
+    if divergence.kind in WHOLE and divergence.differences:
+        return replace(divergence, expected=None, actual=None)
+    return divergence
+
+
+def _json(divergence: Divergence) -> dict[str, Any]:
+    found = divergence.to_json()
+    if divergence.kind in WHOLE and divergence.differences:
+        del found["expected"], found["actual"]
+    return found
 
 
 def unreadable(correlation_id: str, error: Exception) -> Verdict:
