@@ -126,3 +126,24 @@ def _prune(
         vacuum=vacuum,
         as_json=as_json,
     )
+
+
+@room.command("doctor", epilog="Example: flowstore doctor --full")
+def _doctor(
+    *,
+    full: Annotated[
+        bool, typer.Option("--full", help="Check every page, index and hash; takes longer.")
+    ] = False,
+    store: Store = STORE,
+    as_json: Json = False,
+) -> Action:
+    """Look for what is wrong, or will be, and say what to do about it; change nothing.
+
+    Integrity, schema, SQLite and its known bugs, the WAL and who holds it, permissions, room on
+    the disk, files that are left over, workers, runs that are stuck, tasks and timers that no one
+    is at, dead letters, and a sample of the events' hashes. Each finding is of severity info,
+    warning or error; exits with 1 if any is more than info.
+    """
+    from flowstore.cli import doctor
+
+    return partial(doctor.diagnose, store, full=full, as_json=as_json)
