@@ -257,7 +257,7 @@ def test_a_worker_at_work(path, capfd):
     worker = Process(path)
     worker.expect("ready")
     worker.ask("serve")
-    worker.ask("send", run="r", name="slow", ids=["1"], data={"seconds": 30})
+    worker.tell("send", run="r", name="slow", ids=["1"], data={"seconds": 30})
     worker.expect("started")
     only(capfd, "info", "workers", f"process {worker.pid} on {os.uname().nodename}) is at work")
     worker.kill()
