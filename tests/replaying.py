@@ -41,6 +41,9 @@ class Subject:
         workflow.register(Note, self.note, name="note")
         workflow.register(self.task.completed, self.doubled, name="doubled")
         workflow.register("stream", self.read, name="read")
+        approval = workflow.external_task("approval")
+        workflow.register(approval.completed, self.doubled, name="approved")
+        workflow.register("error", self.tell, name="tell")
         return workflow.register("*", self.count, name="count")
 
     def double(self, number: int) -> int:
@@ -59,6 +62,9 @@ class Subject:
 
     async def note(self, note: Note, ctx: Any) -> None:
         ctx.state.setdefault("notes", []).append(note.text)
+
+    async def tell(self, event: WorkflowEvent, ctx: Any) -> None:
+        ctx.state["told"] = [event.error, event.data["handler"]]
 
     async def doubled(self, event: WorkflowEvent, ctx: Any) -> None:
         ctx.state.setdefault("doubled", []).append(event.data["result"])
@@ -134,6 +140,13 @@ class Subject:
             ctx.state["waited"] = "in vain"
         else:
             ctx.state["waited"] = [found.position, found.data]
+
+    async def do_ask(self, ctx: Any, name: str, number: int) -> None:
+        found = await ctx.wait_for(name, where=lambda each: each.data == number)
+        ctx.state["answered"] = [found.position, found.data]
+
+    async def do_raise(self, ctx: Any) -> None:
+        raise KeyError(ctx.event.position)
 
     async def do_collect(self, ctx: Any, count: int) -> None:
         found = ctx.collect("both", "do", count=count)
