@@ -116,10 +116,11 @@ def test_an_event_that_a_waiting_handler_did_not_take(
     assert [each["is_woken"] for each in missed["waiting"]] == [False]
     taken = why(capfd, "alex")
     assert taken["verdict"] == "handled"
-    assert "but" not in taken["because"]
+    assert taken["because"] == "handled by publish, which began at 1"
     assert [each["is_woken"] for each in taken["waiting"]] == [True]
     began = why(capfd, "1", "--run", "story")
     assert began["verdict"] == "handled"
+    assert began["because"] == "handled by publish, which went on at 3"
     assert [(each["position"], each["outcome"]) for each in began["attempts"]] == [
         (1, "parked"), (3, "handled"),
     ]  # fmt: skip

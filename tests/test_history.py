@@ -186,6 +186,43 @@ async def test_a_handler_that_waits_is_told_of_in_parts(workflow: WorkflowManage
     assert alone == went_on
 
 
+@pytest.mark.parametrize("events_between", [0, PAGE])
+async def test_a_dead_letter_that_is_retried(workflow: WorkflowManager, events_between: int):
+    broken = True
+
+    async def call(number: int) -> int:
+        return number
+
+    @workflow.on("pay")
+    async def pay(_event: WorkflowEvent, ctx: Context) -> AsyncIterator[WorkflowEvent]:
+        await ctx.step("before" if broken else "after", call, 1)
+        ctx.state["paid"] = not broken
+        if broken:
+            raise ValueError("no money")
+        yield WorkflowEvent("paid")
+
+    @workflow.on("error")
+    async def fail(_event: WorkflowEvent, _ctx: Context) -> None:
+        """The run goes on."""
+
+    run = await settle(workflow, WorkflowEvent("pay"))
+    async with workflow:
+        noise = [WorkflowEvent("noise", correlation_id="r") for _ in range(events_between)]
+        await workflow.send_many(noise)
+        broken = False
+        await run.retry_dead(1, "pay")
+        await run.wait(20)
+    dead, _, retried = await told(run)
+    assert (dead.outcome, [step.name for step in dead.steps]) == ("dead", ["before"])
+    assert [event.name for event in dead.emitted] == ["error"]
+    assert (retried.origin, retried.handler, retried.outcome) == (1, "pay", "handled")
+    assert retried.position == events_between + 3
+    assert [step.name for step in retried.steps] == ["after"]
+    assert [event.name for event in retried.emitted] == ["paid"]
+    assert retried.differences == (Difference("state.paid", ABSENT, actual=True),)
+    assert await told(run, after=2) == [retried]
+
+
 async def test_there_is_no_such_run(workflow: WorkflowManager):
     with pytest.raises(RunNotFoundError, match="nobody"):
         await told(workflow.run("nobody"))

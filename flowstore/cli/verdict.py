@@ -73,12 +73,18 @@ def _judge(found: Findings) -> Verdict:
         by = f"{drop.handler} said: " if drop.handler else ""
         return Verdict(drop.reason, f"{by}{drop.detail or drop.reason}")
     if last:
-        return Verdict("handled", ", ".join(said(*_words(row)) for row in last.values()))
+        told = (_tell(row, event.position) for row in last.values())
+        return Verdict("handled", ", ".join(told))
     return _judge_untouched(found, event)
 
 
-def _words(row: TransitionRow) -> tuple[str, str, int]:
-    return row.outcome, row.handler, row.attempt
+def _tell(row: TransitionRow, place: int) -> str:
+    """Say how an attempt ended at the event at a place, or at another where it went on."""
+    origin, handler = origin_of(row)
+    text = said(row.outcome, handler, row.attempt)
+    if origin != place:
+        return f"{text}, which began at {origin}"
+    return text if row.position == place else f"{text}, which went on at {row.position}"
 
 
 def _judge_unlogged(found: Findings) -> Verdict:
