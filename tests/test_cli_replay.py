@@ -178,8 +178,10 @@ def test_a_run_that_is_not_there(capfd):
 # --- the debugger ----------------------------------------------------------------------------
 
 
-def debug(commands: str, *words: str, app: str = "shop:workflow") -> list[str]:
-    done = start("replay", "order-7", "--store", "runs.db", "--app", app, *words, input=commands)
+def debug(
+    commands: str, *words: str, app: str = "shop:workflow", store: str = "runs.db"
+) -> list[str]:
+    done = start("replay", "order-7", "--store", store, "--app", app, *words, input=commands)
     assert done.stderr == ""
     return done.stdout.replace("(Pdb) ", "").splitlines()
 
@@ -192,6 +194,24 @@ def test_pdb_stops_in_the_handler_that_failed():
     assert told[3] == "(3, 3, 1)"
     assert told[6] == "0"
     assert told[-1] == "order-7: identical, 4 events handled again up to position 4"
+
+
+async def test_pdb_passes_other_handlers_of_the_event(tmp_path):
+    watched = PROGRAM.replace("runs.db", "watched.db").replace(
+        '@workflow.on("add")\n',
+        '@workflow.on("*")\n    async def watch(event):\n        """See."""\n\n'
+        '    @workflow.on("add")\n',
+    )
+    (tmp_path / "watched.py").write_text(watched)
+    workflow = load("watched:build")
+    async for _ in workflow.process(WorkflowEvent("add", 3), correlation_id="order-7"):
+        pass
+    await workflow.close()
+    words = {"app": "watched:workflow", "store": "watched.db"}
+    told = debug("c\n", "--pdb", **words)
+    assert told[0] == "position 2, 'divide': handler 'share', attempt 1, which was dead"
+    told = debug("c\nc\n", "--break", "2", **words)
+    assert told[0] == "position 2, 'divide': handler 'watch', attempt 1, which was handled"
 
 
 def test_pdb_stops_where_it_diverges_if_that_comes_first():
@@ -229,10 +249,11 @@ def test_quitting_the_debugger():
     words = ("replay", "order-7", "--store", "runs.db", "--app", "shop:workflow")
     done = start(*words, "--break", "2", input="q\n")
     assert done.returncode == 1
-    assert "Traceback" not in done.stderr + done.stdout
+    assert done.stderr == "(the debugger was left, so nothing was compared)\n"
+    assert "Traceback" not in done.stdout
     done = start(*words, "--break", "2", input="")
     assert done.returncode == 1
-    assert "Traceback" not in done.stderr
+    assert done.stderr == "(the debugger was left, so nothing was compared)\n"
 
 
 def test_nothing_to_stop_at(capfd):

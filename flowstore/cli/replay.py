@@ -18,7 +18,7 @@ from flowstore.replay.difference import shown
 from flowstore.store.base import DEAD
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from flowstore.manager import WorkflowManager
     from flowstore.replay import Moment, Report
@@ -46,12 +46,14 @@ def replay(
         raise typer.BadParameter("the debugger talks on standard output", param_hint="--json")
     workflow = load(app)
     archive = archive_of(store, correlation_id)
+    handlers: Collection[str] = ()
     if is_debugged and stop_at is None:
-        stop_at = _failing(workflow, archive, to, ignore, is_guarded=is_guarded)
-        if stop_at is None:
+        failing = _failing(workflow, archive, to, ignore, is_guarded=is_guarded)
+        if failing is None:
             output.write("nothing failed and nothing diverges; name an event with --break N\n")
             return OK
-    debugging = None if stop_at is None else Debugging(stop_at)
+        stop_at, handlers = failing
+    debugging = None if stop_at is None else Debugging(stop_at, handlers)
     last = to if stop_at is None else max(to or 0, stop_at)
     report = asyncio.run(
         rerun(
@@ -66,6 +68,7 @@ def replay(
     )
     sys.settrace(None)
     if debugging is not None and debugging.is_left:
+        output.note("the debugger was left, so nothing was compared")
         return FAILED
     _print(report, as_json=as_json)
     if debugging is not None and not debugging.has_stopped and report.is_identical:
@@ -80,24 +83,37 @@ def _failing(
     ignore: Sequence[str],
     *,
     is_guarded: bool,
-) -> int | None:
-    """Return the position of the first dead or diverging event.
+) -> tuple[int, Collection[str]] | None:
+    """Return the position of the first dead or diverging event, and which handlers it is about.
 
-    No step really runs for this: one that is not recorded is where it diverges.
+    None of them are named if it is about the event itself. No step really runs for this: one that
+    is not recorded is where it diverges.
     """
     report = asyncio.run(rerun(workflow, archive, to=to, ignore=ignore, guard=is_guarded))
-    found = [row.position for row in archive.transitions if row.outcome == DEAD]
-    found = [position for position in found if to is None or position <= to]
-    if report.divergence is not None:
-        found.append(report.divergence.position)
-    return min(found, default=None)
+    rows = [row for row in archive.transitions if row.outcome == DEAD]
+    found = [(row.position, row.handler) for row in rows if to is None or row.position <= to]
+    divergence = report.divergence
+    if divergence is not None:
+        is_called = divergence.kind not in {"error", "handler"}
+        found.append((divergence.position, (is_called and divergence.handler) or ""))
+    if not found:
+        return None
+    first = min(position for position, _ in found)
+    handlers = {handler for position, handler in found if position == first}
+    return first, () if "" in handlers else handlers
 
 
 class Debugging:
-    """Has the debugger stop at one event; to be given to `rerun` as ``before``."""
+    """Has the debugger stop at one event; to be given to `rerun` as ``before``.
 
-    def __init__(self, position: int) -> None:
+    Args:
+        position: the event.
+        handlers: stop in these alone, as the record calls them; in all of its handlers if empty.
+    """
+
+    def __init__(self, position: int, handlers: Collection[str] = ()) -> None:
         self._position = position
+        self._handlers = handlers
         self._debugger = HandlerDebugger()
         self.has_stopped = False
 
@@ -109,6 +125,8 @@ class Debugging:
     def __call__(self, moment: Moment) -> None:
         """Stop in the handler that is about to be called, if its event is the one."""
         if moment.position != self._position or self.is_left:
+            return
+        if self._handlers and moment.handler not in self._handlers:
             return
         self.has_stopped = True
         ended = "" if moment.outcome is None else f", which was {moment.outcome}"
