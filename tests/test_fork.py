@@ -21,6 +21,7 @@ from flowstore.errors import (
     RunNotFoundError,
     ValueTooLargeError,
 )
+from flowstore.replay import rerun
 from flowstore.replay.fork import HANDLER, Edits, fork
 from flowstore.replay.record import EDITED
 from flowstore.store.base import PENDING, Archive
@@ -422,7 +423,7 @@ async def test_an_edit_of_the_state_counts_where_a_snapshot_is(make: Make):
 
 
 @pytest.mark.parametrize(
-    ("edits", "path", "problem"),
+    ("edits", "where", "problem"),
     [
         ({"event": {"data": {"a": {"b": float("nan")}}}}, "edit_event.data.a.b", "nan"),
         ({"event": {"id": "x"}}, "edit_event", "has 'id', and of an event name, data"),
@@ -435,11 +436,11 @@ async def test_an_edit_of_the_state_counts_where_a_snapshot_is(make: Make):
     ],
 )
 async def test_what_cannot_be_stored_is_refused_with_its_path(
-    make: Make, edits: dict[str, Any], path: str, problem: str
+    make: Make, edits: dict[str, Any], where: str, problem: str
 ):
     workflow = shop(make)
     await sold(workflow)
-    with pytest.raises(InvalidValueError, match=f"^{path}: .*{problem}"):
+    with pytest.raises(InvalidValueError, match=f"^{where}: .*{problem}"):
         forked(await archive_of(workflow), 1, **edits)
 
 
@@ -566,3 +567,82 @@ async def test_an_old_run_without_a_trace_of_waiting_can_be_forked(make: Make):
     await workflow.resume("r")
     made = forked(aged(await archive_of(workflow)), 1)
     assert (made.run.status, made.run.head) == ("idle", 1)
+
+
+# --- among others ------------------------------------------------------------------------------
+
+
+async def test_whoever_serves_the_workflow_goes_on_with_a_fork(make: Make):
+    serving, other = shop(make), shop(make)
+    async with serving:
+        await other.run("r").send(WorkflowEvent("order", {"total": 5}))
+        await other.run("r").wait(10)
+        copy = await other.run("r").fork(at=1)
+        assert (await copy.wait(10)).status == "waiting"
+        assert await copy.state() == {"total": 5, "items": 2}
+
+
+async def test_a_run_in_memory_can_be_forked(make: Make):
+    workflow = shop(make, store=":memory:")
+    await sold(workflow)
+    async with workflow:
+        copy = await workflow.run("r").fork(at=3)
+        assert (await copy.wait(10)).status == "completed"
+
+
+async def test_a_fork_is_identical_when_it_is_executed_again(make: Make):
+    workflow = shop(make)
+    await sold(workflow)
+    copy = await workflow.run("r").fork(at=3, edit_event={"data": 9}, edit_state={"total": 1})
+    await workflow.resume(copy.correlation_id)
+    report = await rerun(workflow, copy)
+    assert (report.is_identical, report.events) == (True, 4), report.divergence
+
+
+# --- dead letters that were retried --------------------------------------------------------------
+
+
+async def test_a_run_that_failed_and_was_opened_again_is_forked_as_it_was(make: Make):
+    workflow = make()
+    broken = [True]
+
+    @workflow.on("go")
+    async def go(_: WorkflowEvent, ctx: Context) -> None:
+        ctx.schedule(WorkflowEvent("late"), delay=3600, key="k")
+
+    @workflow.on("charge")
+    async def charge(_: WorkflowEvent, ctx: Context):
+        await ctx.step("look up", lambda: 1)
+        if broken:
+            raise ValueError("no money")
+        await ctx.step("charge", lambda: 2)
+        ctx.state["charged"] = True
+        yield WorkflowEvent("charged")
+
+    for name in ("go", "charge"):
+        await workflow.send(WorkflowEvent(name), correlation_id="r")
+    await workflow.resume("r")
+    run = workflow.run("r")
+    failed = await run.info()
+    assert failed.status == "failed"
+    broken.clear()
+    await run.retry_dead(2)
+    await workflow.resume("r")
+    archive = await archive_of(workflow)
+    names = [event.name for event in archive.events]
+    assert names == ["go", "charge", "error", "dead.retried", "charged"]
+    assert archive.run.status == "idle"
+
+    before, failing, again = forked(archive, 1), forked(archive, 3), forked(archive, 4)
+    assert (before.run.status, [timer.key for timer in before.timers]) == ("waiting", ["k"])
+    assert (failing.run.status, failing.run.reason) == ("failed", failed.reason)
+    assert [step.name for step in failing.steps] == ["look up"]
+    assert (failing.timers, failing.run.waits) == ([], 0)
+    assert (again.run.status, again.run.reason, again.timers) == ("running", None, [])
+    assert sorted(step.name for step in again.steps) == ["charge", "look up"]
+    assert [event.name for event in again.events[4:]] == ["charged"]
+
+    copy = await run.fork(at=3)
+    await copy.retry_dead(2)
+    await workflow.resume(copy.correlation_id)
+    assert (await copy.status(), await copy.state()) == ("idle", {"charged": True})
