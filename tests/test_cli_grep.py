@@ -142,6 +142,14 @@ async def test_a_long_log_is_searched_a_stretch_at_a_time(
     assert found == [f"many/{position}" for position in range(100, 0, -10)]
     assert sum(stretches) == 10
     assert len(stretches) in (15, 16)
+    monkeypatch.setattr(search, "STRETCH", 60)
+    monkeypatch.setattr(search, "MOST", 7)
+    stretches.clear()
+    found = await asyncio.to_thread(
+        places, capfd, "[e]", "--regex", "--name", "e", "--limit", "100", *options
+    )
+    assert found == [f"many/{position}" for position in range(100, 0, -1)]
+    assert max(stretches) == 7
 
 
 @pytest.mark.usefixtures("path")

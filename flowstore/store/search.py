@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 STRETCH: Final = 10_000
 """How many events are looked at in one read."""
 
+MOST: Final = 200
+"""How many of them are returned: each can have a megabyte of data."""
+
 _CELLS = tuple(schema.event.c[name] for name in StoredEvent._fields)
 
 
@@ -97,8 +100,12 @@ async def search_stretch(search: Search, end: int | None, connection: AsyncConne
     within = older if begin is None else [*older, place >= begin]
     found: dict[int, Candidate] = {}
     wanted = [*within, *_filters(search)]
-    for row in await connection.execute(_events(search, place, wanted)):
+    statement = _events(search, place, wanted).order_by(place.desc()).limit(MOST)
+    for row in await connection.execute(statement):
         found[row[0]] = Candidate(row[1], StoredEvent(*row[2:]))
+    if len(found) == MOST:
+        begin = min(found)
+        wanted.append(place >= begin)
     for row in await connection.execute(_failures(search, place, wanted)):
         cells, failure = row[2 : -len(Failure._fields)], row[-len(Failure._fields) :]
         candidate = found.setdefault(row[0], Candidate(row[1], StoredEvent(*cells)))
