@@ -109,7 +109,7 @@ def test_trace_as_a_tree(capfd: pytest.CaptureFixture[str]):
         "└─ 2 progress\n"
         "3 unknown  unhandled\n"
         "4 pay  dead by handle at attempt 2 (0.25 ms)\n"
-        "└─ 5 error    no money\n"
+        "└─ 5 error  no money\n"
         "6 late  dropped\n"
         "7 odd  unhandled\n"
     )

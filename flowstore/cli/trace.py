@@ -136,8 +136,10 @@ def _print_tree(tree: _Tree) -> None:
         pieces += [
             (f"{node.event.position} ", terminal.QUIET),
             (output.printable(node.event.name), terminal.STRONG),
-            (f"  {output.printable(outcome)}", terminal.style_of(tree.worst(node.event))),
         ]
+        if outcome:
+            style = terminal.style_of(tree.worst(node.event))
+            pieces.append((f"  {output.printable(outcome)}", style))
         if node.event.error is not None:
             pieces.append((f"  {output.brief(node.event.error)}", terminal.BAD))
         output.print_line(pieces, is_cut=True)
