@@ -105,6 +105,7 @@ class _Reading:
         self._found: list[Mention] = []
         self._followed: set[tuple[int, str | None]] = set()
         self._under_way: list[object] = []
+        self._known: dict[object, Names] = {}
 
     def read(self, scope: Scope) -> list[Mention]:
         self._read_calls(scope)
@@ -113,7 +114,15 @@ class _Reading:
         return self._found
 
     def _results(self, scope: Scope) -> Names:
-        """Return the events that a function yields or returns."""
+        """Return the events that a function yields or returns, looked at once."""
+        given = sorted((name, id(value)) for name, value in scope.bound.items())
+        key = (id(scope.node), scope.event, scope.context, *given)
+        if key not in self._known:
+            self._known[key] = set()
+            self._known[key] = self._look_into(scope)
+        return self._known[key]
+
+    def _look_into(self, scope: Scope) -> Names:
         names: Names = set()
         for value in self._sinks(scope):
             names |= self._events(value, scope)

@@ -27,6 +27,7 @@ UPDATE: Final = "FLOWSTORE_UPDATE"
 """The environment variable, and the name of pytest's option, that has divergences accepted."""
 
 _ACCEPTED: Final = ".accepted.toml"
+_OF_PROJECTS: Final = ("pyproject.toml", ".git", "pytest.ini", "tox.ini", "setup.cfg", "setup.py")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +66,16 @@ def recorded_runs(*patterns: str | os.PathLike[str]) -> list[Any]:
 
     Args:
         *patterns: files that ``flowstore export`` made, as in ``"runs/*.jsonl"``; looked for in the
-            folder of the calling file, then in those above it, up to the first that has one.
+            folder of the calling file, then in those above it, up to the first that has one, and
+            no further than the project (where ``pyproject.toml``, ``.git`` or the like is).
 
     Raises:
         FileNotFoundError: no file is there: a test of nothing would pass.
     """
     import pytest  # noqa: PLC0415 - the rest of this package is of use without it
 
-    start = Path(sys._getframe(1).f_code.co_filename).resolve().parent  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    caller = sys._getframe(1)  # noqa: SLF001 - whose files they are  # pyright: ignore[reportPrivateUsage]
+    start = Path(caller.f_code.co_filename).resolve().parent
     runs: list[Any] = []
     for pattern in patterns:
         for path in _files(os.fspath(pattern), start):
@@ -86,7 +89,7 @@ def _files(pattern: str, start: Path) -> list[Path]:
         folders = [Path(given.anchor)]
         pattern = str(given.relative_to(given.anchor))
     else:
-        folders = [start, *start.parents]
+        folders = _within_the_project(start)
     for folder in folders:
         found = sorted(path for path in folder.glob(pattern) if path.is_file())
         if found:
@@ -95,6 +98,14 @@ def _files(pattern: str, start: Path) -> list[Path]:
         f"no file is called {pattern!r} in {start} or above; make one with "
         "flowstore export RUN -o FILE"
     )
+
+
+def _within_the_project(start: Path) -> list[Path]:
+    folders = [start, *start.parents]
+    for count, folder in enumerate(folders, 1):
+        if any((folder / name).exists() for name in _OF_PROJECTS):
+            return folders[:count]
+    return folders
 
 
 def _runs(path: Path) -> list[RecordedRun]:
