@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import tempfile
+import time
 from pathlib import Path
+from string import ascii_lowercase
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -205,12 +208,11 @@ def test_what_comes_in_pieces_is_hidden():
 
 def test_many_secrets_cost_little_more_than_one():
     """One pattern is made of all of them; its time does not grow with their number."""
-    import time
-
-    text = "nobody@example.org and others, " * 2_000
+    text = "perry and person 7 with others, " * 2_000
+    dice = random.Random(1)
 
     def seconds(count: int) -> float:
-        hide = hiding(*(f"person{number}@example.org" for number in range(count)))
+        hide = hiding(*("".join(dice.choices(ascii_lowercase, k=8)) for _ in range(count)))
         best = 1e9
         for _ in range(3):
             began = time.perf_counter()
@@ -218,7 +220,7 @@ def test_many_secrets_cost_little_more_than_one():
             best = min(best, time.perf_counter() - began)
         return best
 
-    assert seconds(2_000) < 20 * seconds(10)
+    assert seconds(2_000) < 200 * seconds(10)  # a flat list takes 1,500 times as long
 
 
 letters = st.text("abc\"\\\n'%\u00e9\u2028\U0001f600 @.", min_size=4, max_size=8)
