@@ -40,6 +40,7 @@ async def runs(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Pa
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
     monkeypatch.delenv("FLOWSTORE_UPDATE", raising=False)
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     store = pytester.path / "flowstore.db"
     await checked.record(store, range(1, 3))
     queries = open_queries(parse(str(store)))
@@ -62,7 +63,8 @@ def suite(
         monkeypatch.setenv("CODE", code)
         # Tests that share processes need some.
         begin = pytester.runpytest_subprocess if "-n2" in options else pytester.runpytest_inprocess
-        return begin("-p", "no:randomly", "-p", "no:cacheprovider", "-v", *options)
+        plugins = ("-p", "xdist") if "-n2" in options else ()
+        return begin("-p", "asyncio", *plugins, "-p", "no:cacheprovider", "-v", *options)
 
     return run
 
