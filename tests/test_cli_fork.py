@@ -136,6 +136,7 @@ def test_fork_with_edits(call: Call, tmp_path: Path):
     assert made["forked_from"]["edits"] == {"event": {"data": 9}, "state": {"x": 1}}
     go_on(tmp_path / "flowstore.db", "r~3")
     assert call("show", "r~3", "--json").json["result"] == 9
+    assert "(forked from r at 3, with its event and state edited)" in call("history", "r~3").err
     assert call("state", "r~3", "--json").json == {"total": 5, "reserved": True, "x": 1}
 
 

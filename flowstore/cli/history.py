@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from flowstore.cli import output, terminal
 from flowstore.cli.reading import find_run, read
-from flowstore.cli.words import arranged_words, micros, said, span, transition_json
+from flowstore.cli.words import arranged_words, forked_from, micros, said, span, transition_json
 from flowstore.clock import to_microseconds
 from flowstore.replay.difference import shown
 from flowstore.replay.history import read_history
@@ -33,13 +33,16 @@ def print_history(
     """Print transitions, page by page, so that a long run needs no memory."""
 
     async def work(queries: Queries) -> None:
-        await find_run(queries, correlation_id, store)
+        run = await find_run(queries, correlation_id, store)
         found = read_history(queries, correlation_id, after=after, until=until)
         wanted = _of(found, handler)
         if as_json:
             await _print_json(wanted)
         else:
             await _print_text(wanted)
+            origin = None if run.lineage is None else forked_from(run.lineage)
+            if origin is not None:
+                output.note(origin)
 
     read(store, work)
     return 0

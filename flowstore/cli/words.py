@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from flowstore.cli import output
 from flowstore.clock import to_microseconds
@@ -42,6 +42,19 @@ def micros(length: timedelta) -> int:
 def said(outcome: str, handler: str, attempt: int) -> str:
     """Say what an attempt came to: ``handled by pay at attempt 2``."""
     return f"{outcome} by {handler}" + (f" at attempt {attempt}" if attempt > 1 else "")
+
+
+def forked_from(lineage: str) -> str | None:
+    """Say where a fork comes from: ``forked from order-7 at 3 in other.db``."""
+    told: object = json.loads(lineage)
+    found: object = cast("dict[str, Any]", told).get("forked_from") if type(told) is dict else None
+    if type(found) is not dict:
+        return None
+    origin = cast("dict[str, Any]", found)
+    where = f" in {origin['store']}" if "store" in origin else ""
+    edits = " and ".join(origin.get("edits", ()))
+    edited = f", with its {edits} edited" if edits else ""
+    return f"forked from {origin.get('correlation_id')} at {origin.get('position')}{where}{edited}"
 
 
 def event_json(event: WorkflowEvent) -> dict[str, Any]:
