@@ -209,11 +209,14 @@ class Fields:
     Args:
         what: what the row is, as messages name it.
         fields: one for each cell, in their order.
+
+    Attributes:
+        all_fields: these.
     """
 
     def __init__(self, what: str, fields: Sequence[Field]) -> None:
         self.what = what
-        self._fields = tuple(fields)
+        self.all_fields = tuple(fields)
         self._taken = [
             (each.name, each.take, "" if each.take else f"{each.name}_text", each.is_optional)
             for each in fields
@@ -222,7 +225,7 @@ class Fields:
 
     def tell(self, cells: Sequence[Any], said: dict[str, Any]) -> dict[str, Any]:
         """Add the cells to what a line says, and return that."""
-        for (name, take, tell, _), cell in zip(self._fields, cells, strict=True):
+        for (name, take, tell, _), cell in zip(self.all_fields, cells, strict=True):
             if cell is None:
                 continue
             if take is None:
