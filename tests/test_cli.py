@@ -108,6 +108,20 @@ def test_help_imports_no_alembic_and_no_rich():
     assert done.stderr.strip() == ""
 
 
+@pytest.mark.usefixtures("path")
+@pytest.mark.parametrize("words", [("runs",), ("history", "order-1"), ("trace", "order-1")])
+def test_a_pipe_pays_for_no_rich(words: tuple[str, ...]):
+    program = (
+        f"import sys; from flowstore.cli import main; code = main({words!r}); "
+        "sys.exit(code or ('rich' in sys.modules and 'rich was imported') or 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout
+
+
 def test_version(capfd: pytest.CaptureFixture[str]):
     assert re.fullmatch(r"flowstore \d+\.\d+\.\d+\n", Called(capfd, "--version").out)
 

@@ -129,6 +129,9 @@ async def main() -> None:
     outstanding: list[tuple[str, str | None, int | None]]
     outstanding = [(each.kind, each.name, each.due_at) for each in await run.outstanding(limit=5)]
     print(outstanding)  # noqa: T201
+    async for transition in run.history(after=1, until=head):
+        paths: list[str] = [each.path for each in transition.differences]
+        print(transition.handler, paths, [step.error for step in transition.steps])  # noqa: T201
     content: bytes = await fetch("https://example.org")
     receipt = await workflow.complete_task("token", {"size": len(content)})
     receipt = await workflow.fail_task("token", "no")
