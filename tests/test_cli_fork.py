@@ -146,6 +146,11 @@ def test_fork_of_an_exported_run(call: Call):
     called = call("fork", "r", "--at", "2", "--store", "r.jsonl", "--into", "copy.db", "--json")
     assert called.json["correlation_id"] == "r~2"
     assert call("fork", "r", "--at", "2", "--store", "r.jsonl").code == 2
+    with Path("r.jsonl").open() as lines:
+        words = ("fork", "r", "--at", "2", "--store", "-", "--into", "copy.db")
+        done = start(*words, stdin=lines)
+    assert done.stdout.split()[:2] == ["fork", "r~2.2"]
+    assert call("diff", "r", "r~2.2", "--store", "r.jsonl", "--other", "copy.db").code == 1
 
 
 @pytest.mark.parametrize(

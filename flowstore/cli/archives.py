@@ -16,6 +16,11 @@ EXPORTED = ".jsonl"
 STANDARD = "-"
 
 
+def is_exported(store: str) -> bool:
+    """Tell whether this is no database but a file of exported runs, or standard input."""
+    return store == STANDARD or store.endswith(EXPORTED)
+
+
 def archive_of(store: str, correlation_id: str) -> Archive:
     """Return all there is of a run.
 
@@ -27,7 +32,7 @@ def archive_of(store: str, correlation_id: str) -> Archive:
         RunNotFoundError: there is no such run.
         StoreUnavailableError: there is no such file.
     """
-    if store == STANDARD or store.endswith(EXPORTED):
+    if is_exported(store):
         return _exported(Path(store), correlation_id)
 
     async def work(queries: Queries) -> list[Archive]:

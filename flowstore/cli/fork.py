@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import typer
 
 from flowstore.cli import output
-from flowstore.cli.archives import EXPORTED, archive_of
+from flowstore.cli.archives import archive_of, is_exported
 from flowstore.cli.reading import file_of
 from flowstore.cli.send import read_json
 from flowstore.clock import SystemClock
@@ -58,14 +58,14 @@ def fork_run(store: str, run: str, wish: Wish, *, as_json: bool) -> int:
     edits = Edits(
         event=_patch(wish.edit_event, "--edit-event"), state=_patch(wish.edit_state, "--edit-state")
     )
-    if wish.into is None and store.endswith(EXPORTED):
-        problem = f"{store} is a file of exported runs; name the database that is to get the fork"
+    if wish.into is None and is_exported(store):
+        problem = f"{store} has exported runs; name the database that is to get the fork"
         raise typer.BadParameter(problem, param_hint="--into")
     archive = archive_of(store, run)
     target = store if wish.into is None else wish.into
     path = file_of(target)
     is_new = not path.exists()
-    is_elsewhere = is_new or store.endswith(EXPORTED) or not path.samefile(file_of(store))
+    is_elsewhere = is_new or is_exported(store) or not path.samefile(file_of(store))
     clock, codec = SystemClock(), Codec()
 
     def make(name: str) -> Archive:
@@ -106,7 +106,7 @@ def _patch(text: str | None, option: str) -> dict[str, Any] | None:
 
 
 def _absolute(store: str) -> str:
-    return store if store.endswith(EXPORTED) else str(file_of(store).absolute())
+    return store if is_exported(store) else str(file_of(store).absolute())
 
 
 async def _put(target: str, codec: Codec, make: Any, archive: Archive, wish: Wish) -> Archive:

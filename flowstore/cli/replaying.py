@@ -260,7 +260,8 @@ def _fork(
     Whoever serves the workflow on the database goes on with it, and does what comes behind N
     again, with all that it does outside; in a database of its own, with --into, nobody does until
     you serve it. Edits are JSON merge patches (RFC 7396): {"data": {"total": 5, "note": null}}
-    sets one value and removes another. With --store FILE.jsonl the run is one that was exported.
+    sets one value and removes another. With --store FILE.jsonl the run is one that was exported
+    (- is standard input).
     Exits with 1 if the run or the position is not there, or if the edit or the name is refused.
     """
     from flowstore.cli import fork
