@@ -731,3 +731,39 @@ async def test_a_dead_letter_that_was_retried_is_executed_again_too(path):
     report = await rerun(workflow, archive, accept=lambda found: found.position == 1)
     assert report.divergence is None
     assert {each.position for each in report.accepted} == {1}
+
+
+# --- forks -----------------------------------------------------------------------------------
+
+
+async def test_a_fork_of_a_fork_is_identical_under_the_names_it_had(path):
+    """Randomness, tokens and keys are those of the run that it was at that position."""
+    seen: list[str] = []
+
+    async def handle(event, ctx):
+        seen.append(ctx.correlation_id)
+        ctx.state.setdefault("luck", []).append(ctx.random.random())
+        ctx.state["token"] = ctx.submit_external("approval")
+        if event.data:
+            yield WorkflowEvent("a", event.data - 1)
+
+    workflow = WorkflowManager(path)
+    handling(handle)(workflow)
+    async for _ in workflow.process(WorkflowEvent("a", 5), correlation_id=RUN):
+        pass
+    fork = await workflow.run(RUN).fork(at=4, edit_state={"luck": []}, correlation_id="fork")
+    await workflow.resume("fork")
+    later = await fork.fork(at=5, correlation_id="later")
+    sooner = await fork.fork(at=2, edit_event={}, correlation_id="sooner")
+    await workflow.resume()
+    seen.clear()
+    for run, names in (
+        (fork, ["r"] * 4 + ["fork"] * 2),
+        (later, ["r"] * 4 + ["fork"] + ["later"]),
+        (sooner, ["r"] + ["sooner"] * 5),
+    ):
+        report = await rerun(workflow, run)
+        assert report.divergence is None
+        assert seen == names
+        seen.clear()
+    await workflow.close()

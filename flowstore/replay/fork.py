@@ -14,7 +14,7 @@ from flowstore.errors import ForkError, InvalidValueError
 from flowstore.events import WorkflowEvent
 from flowstore.replay.cut import Cut
 from flowstore.replay.patch import merged
-from flowstore.replay.record import EDITED
+from flowstore.replay.record import EDITED, ancestors
 from flowstore.store import chain
 from flowstore.store.base import INTERNAL, Archive, RunRow, StoredEvent, TransitionRow
 
@@ -172,7 +172,11 @@ def _lineage(archive: Archive, at: int, edits: Edits, store: str | None) -> str:
         found["store"] = store
     if edits.to_json():
         found["edits"] = edits.to_json()
-    return orjson.dumps({"forked_from": found}).decode()
+    lineage: dict[str, Any] = {"forked_from": found}
+    before = ancestors(archive)
+    if before:  # whose randomness and ids the first events had
+        lineage["before"] = before
+    return orjson.dumps(lineage).decode()
 
 
 def _move_timers(made: Archive, event: StoredEvent, now: int) -> None:

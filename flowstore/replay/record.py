@@ -77,7 +77,7 @@ class Record:
         handled = archive.transitions[-1].position if archive.transitions else 0
         is_closed = archive.run.status in ("completed", "failed", "cancelled")
         self.closed_at = handled if archive.run.status == "completed" else 0
-        self._fork = _fork_of(archive)
+        self._ancestors = ancestors(archive)
         self.last = handled if is_closed else archive.run.cursor
 
     @cached_property
@@ -112,8 +112,10 @@ class Record:
 
     def name_at(self, position: int) -> str:
         """Return the run that this was then: up to its beginning, a fork is another one."""
-        name, until = self._fork
-        return name if position <= until else self.archive.run.correlation_id
+        for name, until in self._ancestors:
+            if position <= until:
+                return name
+        return self.archive.run.correlation_id
 
     def changes(self) -> list[tuple[int, str]]:
         """Return each change of the state, in order, with the number of its transition."""
@@ -175,15 +177,17 @@ class Standing:
             self.collected.get(key, {}).pop(event_id, None)
 
 
-def _fork_of(archive: Archive) -> tuple[str, int]:
-    """Return which run this has been up to which position; position 0 if it is no fork."""
+def ancestors(archive: Archive) -> list[tuple[str, int]]:
+    """Return which run this has been up to which position, the first one first; none if no fork."""
     lineage: dict[str, Any] = orjson.loads(archive.run.lineage) if archive.run.lineage else {}
     forked: dict[str, Any] | None = lineage.get("forked_from")
     if forked is None:
-        return "", 0
+        return []
     # An event that was edited has been handled by the fork.
     is_own = "event" in forked.get("edits", {})
-    return forked["correlation_id"], forked["position"] - is_own
+    last = forked["position"] - is_own
+    before = [(name, min(until, last)) for name, until in lineage.get("before", [])]
+    return [*before, (forked["correlation_id"], last)]
 
 
 def is_repeatable(row: TransitionRow) -> bool:
