@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from command_line import Called, settle, start
+from command_line import Called, settle, show, start
 from disks import fill, small_disk
 from portable import EVERYTHING, archives_of, live, told
 
@@ -276,6 +276,19 @@ def test_text_of_a_file_steers_no_terminal(capfd: pytest.CaptureFixture[str], tm
     called = Called(capfd, "import", "bad.jsonl")
     assert called.code == 1
     assert "\x1b" not in called.err
+
+
+def test_a_terminal_is_not_steered(store: Path):
+    async def send() -> None:
+        workflow = WorkflowManager(store)
+        await workflow.send(WorkflowEvent("odd", "\u009b2J \u202e"), correlation_id="odd")
+        await workflow.close()
+
+    asyncio.run(send())
+    shown = show("export", "odd", columns=2000)
+    assert '"data":"\\u009b2J \\u202e"' in shown
+    assert "\u009b" not in shown
+    assert "\u009b" in start("export", "odd").stdout  # in a pipe it is as it was
 
 
 # --- values that are hidden -----------------------------------------------------------------------

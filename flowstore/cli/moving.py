@@ -80,7 +80,7 @@ def _import(
     line_bytes: Annotated[
         int,
         typer.Option("--max-line-bytes", metavar="N", min=1, help="Refuse longer lines."),
-    ] = 64 * _MIB,
+    ] = 32 * _MIB,
     file_bytes: Annotated[
         int, typer.Option("--max-bytes", metavar="N", min=1, help="Refuse a larger file.")
     ] = 1024 * _MIB,

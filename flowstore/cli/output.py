@@ -67,6 +67,11 @@ def _field(name: str, value: Any) -> Any:
 def json_text(value: Any, *, indent: int | None = None) -> str:
     """Return JSON that any encoding of standard output can carry."""
     text = json.dumps(value, ensure_ascii=not can_unicode(), indent=indent)
+    return harmless(text)
+
+
+def harmless(text: str) -> str:
+    """Return JSON with what may steer a terminal as escapes, which mean the same."""
     return _STEERING.sub(_escape, text)
 
 

@@ -127,7 +127,7 @@ class Destination:
         """
         if self.place == STANDARD:
             sys.stdout.flush()
-            yield sys.stdout.buffer
+            yield _Terminal() if sys.stdout.isatty() else sys.stdout.buffer
             sys.stdout.buffer.flush()
             return
         path = Path(self.place)
@@ -197,6 +197,14 @@ def _batches(runs: Sequence[tuple[str, int]]) -> Iterator[list[str]]:
         events += head
     if batch:
         yield batch
+
+
+class _Terminal:
+    """Shows lines to a person; who wants the file as it is sends it elsewhere."""
+
+    def write(self, line: bytes) -> None:
+        """Show a line."""
+        output.write(output.harmless(line.decode()))
 
 
 # --- import ------------------------------------------------------------------------------------

@@ -46,7 +46,7 @@ class FileLimits:
         ConfigurationError: a limit is not a whole number of at least 1.
     """
 
-    line_bytes: int = 64 * _MIB
+    line_bytes: int = 32 * _MIB
     file_bytes: int = 1024 * _MIB
 
     def __post_init__(self) -> None:
