@@ -14,7 +14,7 @@ from flowstore.store.selecting import key_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sqlalchemy import ColumnElement, Select
+    from sqlalchemy import ColumnElement, ScalarSelect, Select
     from sqlalchemy.ext.asyncio import AsyncConnection
 
 PAGE: Final = 500
@@ -68,8 +68,8 @@ class Feed:
             at_work: Any = run.c.correlation_id == self.run
         else:
             at_work = run.c.status == "running"
-        for key in await connection.scalars(select(run.c.id).where(at_work)):
-            self.active[key] = await _last_attempt(key, connection)
+        for row in await connection.execute(_last_attempts(at_work)):
+            self.active[row[0]] = (row[1] or 0, row[2] or 0)
         places = [(each.run_id, each.position) for each in events]
         transitions = await _transitions_at(places, connection)
         names = await _names({each.run_id for each in events}, connection)
@@ -153,16 +153,21 @@ def _select(*columns: Any) -> Select[*tuple[Any, ...]]:
     return select(*columns)
 
 
-async def _last_attempt(key: int, connection: AsyncConnection) -> tuple[int, int]:
-    transition = schema.transition.c
-    rows = await connection.execute(
-        select(transition.position, transition.number)
-        .where(transition.run_id == key)
-        .order_by(transition.position.desc(), transition.number.desc())
-        .limit(1)
-    )
-    row = rows.one_or_none()
-    return (0, 0) if row is None else (row[0], row[1])
+def _last_attempts(which: ColumnElement[bool]) -> Select[*tuple[Any, ...]]:
+    """Return what finds position and number of the last attempt in each of these runs."""
+    run, transition = schema.run.c, schema.transition.c
+
+    def last(cell: ColumnElement[int]) -> ScalarSelect[int]:
+        return (
+            select(cell)
+            .where(transition.run_id == run.id)
+            .order_by(transition.position.desc(), transition.number.desc())
+            .limit(1)
+            .correlate(schema.run)
+            .scalar_subquery()
+        )
+
+    return _select(run.id, last(transition.position), last(transition.number)).where(which)
 
 
 async def _transitions_at(
