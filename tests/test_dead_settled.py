@@ -553,6 +553,39 @@ def _json(called):
 
 
 @pytest.mark.usefixtures("shop")
+def test_the_only_one_of_a_run_needs_no_place(capfd):
+    assert Called(capfd, "dead", "show", "order-1", "--json").json["position"] == 1
+    called = Called(capfd, "dead", "retry", "order-1")
+    assert called.code == 0
+    assert "by whoever serves the workflow" in called.err
+    for doing in ("show", "retry", "discard"):
+        again = Called(capfd, "dead", doing, "order-1")
+        assert (again.code, again.out) == (1, "")
+        assert "has no dead letter" in again.err
+
+
+def test_of_several_the_places_are_listed(path, tmp_path, monkeypatch, capfd):
+    settle(tmp_path, monkeypatch)
+
+    async def fill():
+        workflow = WorkflowManager(path)
+
+        async def fail(event):
+            raise ValueError("broken")
+
+        for name in ("one", "two"):
+            workflow.register("go", fail, name=name)
+        await collect(workflow.process(WorkflowEvent("go"), correlation_id="r"))
+        await workflow.close()
+
+    asyncio.run(fill())
+    for doing in ("show", "retry", "discard"):
+        called = Called(capfd, "dead", doing, "r", "--store", str(path))
+        assert (called.code, called.out) == (1, "")
+        assert "say which of: 1 one, 1 two" in called.err
+
+
+@pytest.mark.usefixtures("shop")
 def test_all_of_one_run(capfd):
     rows = Called(capfd, "dead", "discard", "order-2", "--all", "--json")
     assert [row["correlation_id"] for row in _json(rows)] == ["order-2"]
@@ -563,7 +596,9 @@ def test_all_of_one_run(capfd):
     ("words", "code", "says"),
     [
         (("retry",), 2, "--all"),
-        (("retry", "order-1"), 2, "--all"),
+        (("retry", "--handler", "pay"), 2, "--all"),
+        (("retry", "nobody"), 1, "there is no run 'nobody'"),
+        (("show", "nobody"), 1, "there is no run 'nobody'"),
         (("retry", "order-1", "1", "--all"), 2, "--all"),
         (("retry", "order-1", "1", "--error", "x"), 2, "--error"),
         (("retry", "order-1", "0"), 2, "POSITION"),

@@ -384,7 +384,7 @@ def test_the_command_says_what_it_has_found(path, capfd):
     called = Called(capfd, "verify")
     assert (called.code, called.out) == (
         0,
-        "flowstore.db: sound: 18 events in 4 runs are as appended\n",
+        "flowstore.db: sound: 18 events in 4 runs, as appended\n",
     )
     spoil(path)
     called = Called(capfd, "verify")
@@ -394,7 +394,7 @@ def test_the_command_says_what_it_has_found(path, capfd):
             "run 'many', position 7: changed: its cells do not fit its hash (or position 6 was "
             "changed, and its hash made anew)"
         ),
-        "flowstore.db: 1 runs are not sound, 3 are",
+        "flowstore.db: 1 run is not sound, 3 are",
     ]
     assert Called(capfd, "verify", "one").code == 0
     assert Called(capfd, "verify", "many").code == 1

@@ -94,12 +94,14 @@ def _dead(
     return partial(refused.list_dead, store, run, limit=limit, as_json=as_json)
 
 
-Position = Annotated[int, typer.Argument(metavar="POSITION", min=1, help="Where it is recorded.")]
 Handler = Annotated[
     str | None, typer.Argument(metavar="[HANDLER]", help="Which, if several failed there.")
 ]
 AnyPosition = Annotated[
-    int | None, typer.Argument(metavar="[POSITION]", min=1, help="Where it is recorded.")
+    int | None,
+    typer.Argument(
+        metavar="[POSITION]", min=1, help="Where it is recorded; if RUN has one, there."
+    ),
 ]
 Every = Annotated[bool, typer.Option("--all", help="All of them, or all of RUN.")]
 OfHandler = Annotated[
@@ -115,7 +117,7 @@ Sure = Annotated[bool, typer.Option("--yes", help="With --all: do it. Else it is
 @dead.command("show", epilog="Example: flowstore dead show order-7 4 pay")
 def _show(
     run: RunName,
-    position: Position,
+    position: AnyPosition = None,
     handler: Handler = None,
     *,
     store: Store = STORE,

@@ -11,10 +11,12 @@ import typer
 from flowstore.change import replay
 from flowstore.cli import output
 from flowstore.cli.reading import existing, find_run, read
+from flowstore.cli.words import span
 from flowstore.clock import SystemClock
 from flowstore.errors import DeadLetterError, FlowstoreError
 from flowstore.store.base import DEAD, DISCARDED, DiscardDead, RetryDead
 from flowstore.store.keys import retry_id
+from flowstore.store.readonly import open_queries
 from flowstore.store.sqlite import SQLiteStore
 from flowstore.store.url import parse
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
     from flowstore.store.base import (
         DeadLetterRecord,
+        Reader,
         RunRecord,
         StepRow,
         StoredEvent,
@@ -60,11 +63,15 @@ class Chosen:
 # --- show ------------------------------------------------------------------------------------
 
 
-def show(store: str, run: str, position: int, handler: str | None, *, as_json: bool) -> int:
+def show(store: str, run: str, position: int | None, handler: str | None, *, as_json: bool) -> int:
     """Print all there is about a dead letter."""
 
     async def work(queries: Queries) -> dict[str, Any]:
-        return await _gather(queries, await find_run(queries, run, store), position, handler)
+        found = await find_run(queries, run, store)
+        place = position, handler
+        if position is None:
+            place = await _only(queries, run)
+        return await _gather(queries, found, place[0] or 0, place[1])
 
     shown = read(store, work)
     if as_json:
@@ -72,6 +79,23 @@ def show(store: str, run: str, position: int, handler: str | None, *, as_json: b
     else:
         _print_shown(shown)
     return 0
+
+
+async def _only(reader: Reader, run: str) -> tuple[int, str]:
+    """Return position and handler of the one dead letter that a run has.
+
+    Raises:
+        DeadLetterError: it has none, or several.
+    """
+    letters = await reader.list_dead(run)
+    if not letters:
+        raise DeadLetterError(
+            f"run {run!r} has no dead letter; `flowstore dead` lists those there are"
+        )
+    if len(letters) > 1:
+        places = ", ".join(f"{each.position} {each.handler}" for each in reversed(letters))
+        raise DeadLetterError(f"run {run!r} has several dead letters; say which of: {places}")
+    return letters[0].position, letters[0].handler
 
 
 async def _gather(
@@ -161,6 +185,10 @@ def _row(row: TransitionRow | StepRow, names: Sequence[str]) -> dict[str, Any]:
     return cells
 
 
+def _as_text(row: dict[str, Any]) -> dict[str, Any]:
+    return row | {"duration": span(row["duration"])}
+
+
 def _print_shown(shown: dict[str, Any]) -> None:
     plain = ("correlation_id", "run_status", "position", "handler", "became", "error")
     output.print_fields({name: shown[name] for name in plain})
@@ -171,7 +199,7 @@ def _print_shown(shown: dict[str, Any]) -> None:
     for name, columns in (("attempts", _OF_ATTEMPT), ("steps", _OF_STEP)):
         if shown[name]:
             output.write(f"\n{name}\n")
-            output.print_table(columns, shown[name])
+            output.print_table(columns, map(_as_text, shown[name]))
     if shown["traceback"]:
         output.write("\n")
         for line in shown["traceback"].splitlines():
@@ -183,13 +211,13 @@ def _print_shown(shown: dict[str, Any]) -> None:
 
 def settle(store: str, doing: Doing, chosen: Chosen, *, reason: str | None, as_json: bool) -> int:
     """Retry or discard dead letters; 1 if any of them is refused."""
-    if chosen.every == (chosen.position is not None):
+    if chosen.position is not None if chosen.every else chosen.run is None:
         message = "name one by RUN and POSITION, or give --all"
         raise typer.BadParameter(message, param_hint="RUN POSITION")
     if not chosen.every and chosen.error is not None:
         raise typer.BadParameter("goes with --all", param_hint="--error")
     existing(store)
-    if chosen.position is not None:
+    if not chosen.every:
         rows = asyncio.run(_do_one(store, doing, chosen, reason))
     else:
         rows = asyncio.run(_do_all(store, doing, chosen, reason))
@@ -201,6 +229,8 @@ def settle(store: str, doing: Doing, chosen: Chosen, *, reason: str | None, as_j
         output.note("no dead letters")
     if rows and chosen.every and not chosen.sure:
         output.note(f"nothing was done; --yes has them {_DONE[doing]}")
+    elif not as_json and any(row["status"] == "retried" for row in rows):
+        output.note("called again by whoever serves the workflow, or resumes it")
     return int(any(row["status"] == "refused" for row in rows))
 
 
@@ -208,16 +238,19 @@ async def _do_one(
     store: str, doing: Doing, chosen: Chosen, reason: str | None
 ) -> list[dict[str, Any]]:
     writer = SQLiteStore(parse(store))
-    run, position = chosen.run or "", chosen.position or 0
+    run, position, handler = chosen.run or "", chosen.position, chosen.handler
     try:
-        done = await writer.perform(_operation(doing, run, position, chosen.handler, reason))
+        if position is None:
+            await find_run(open_queries(parse(store)), run, store)
+            position, handler = await _only(writer.reader, run)
+        done = await writer.perform(_operation(doing, run, position, handler, reason))
     finally:
         await writer.close()
     return [
         {
             "correlation_id": run,
             "position": position,
-            "handler": chosen.handler or done.handler,
+            "handler": done.handler,
             "error": done.error,
             "status": _DONE[doing],
             "at": done.appended.position if done.appended else None,

@@ -15,6 +15,7 @@ from flowstore.cli.reading import existing
 from flowstore.cli.times import span_of
 from flowstore.clock import SystemClock
 from flowstore.store.base import Prune, PrunedRuns
+from flowstore.store.findings import counted
 from flowstore.store.prune import newest_runs
 from flowstore.store.sqlite import SQLiteStore
 from flowstore.store.url import parse
@@ -157,9 +158,10 @@ def _tell(path: Path, done: PrunedRuns, room: Room, *, dry_run: bool, as_json: b
         output.print_json(said)
         return
     verb = "would be removed" if dry_run else "removed"
-    output.write(f"{path}: {done.runs} runs with {done.events} events {verb}\n")
+    events = counted(done.events, "event")
+    output.write(f"{path}: {counted(done.runs, 'run')} with {events} {verb}\n")
     if done.left:
-        output.note(f"{done.left} runs were touched meanwhile, and stay")
+        output.note(f"{counted(done.left, 'run was', 'runs were')} touched meanwhile, and stay")
     if room.freed:
         output.write(f"{path}: {room.freed} bytes given back\n")
     if room.problem is not None:

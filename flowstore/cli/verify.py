@@ -12,6 +12,7 @@ from flowstore.cli import output
 from flowstore.cli.database import looking, require_latest
 from flowstore.cli.reading import existing
 from flowstore.errors import RunNotFoundError
+from flowstore.store.findings import counted
 from flowstore.store.verify import Known, Verified
 from flowstore.store.verify import verify as look
 
@@ -99,11 +100,13 @@ def _as_json(path: Path, found: Verified) -> dict[str, Any]:
 def _print(path: Path, found: Verified) -> None:
     for flaw in found.flaws:
         output.write(f"{_line(flaw)}\n")
-    runs = len(found.runs)
-    if not found.flaws:
-        output.write(f"{path}: sound: {found.events} events in {runs} runs are as appended\n")
+    flawed, sound = len(found.flaws), counted(len(found.runs), "run")
+    if not flawed:
+        output.write(f"{path}: sound: {counted(found.events, 'event')} in {sound}, as appended\n")
     else:
-        output.write(f"{path}: {len(found.flaws)} runs are not sound, {runs} are\n")
+        bad = counted(flawed, "run is", "runs are")
+        rest = counted(len(found.runs), "is", "are")
+        output.write(f"{path}: {bad} not sound, {rest}\n")
 
 
 def _line(flaw: Flaw) -> str:
