@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import itertools
 import json
 import tempfile
 from dataclasses import dataclass
@@ -254,6 +255,26 @@ async def test_a_long_run_is_read_page_by_page(workflow: WorkflowManager):
     await told(run)
     pages = -(-2 * count // PAGE)
     assert len(reads) <= pages + 4
+
+
+async def test_a_state_that_does_not_change_is_read_in_the_same_time(workflow: WorkflowManager):
+    """G11: what reading it passes over does not grow with the run."""
+
+    @workflow.on("e")
+    async def handle(event: WorkflowEvent, ctx: Context) -> None:
+        if event.position == 1:
+            ctx.state["text"] = "x" * 100
+
+    run = workflow.run("r")
+    async with workflow:
+        for _ in range(3):
+            await workflow.send_many([WorkflowEvent("e", correlation_id="r")] * 1100)
+            await run.wait(60)
+    (archive,) = await (await run._runtime.reader()).read_archives(["r"])
+    starts = [0, *(snapshot.position for snapshot in archive.snapshots), len(archive.events)]
+    assert max(later - earlier for earlier, later in itertools.pairwise(starts)) <= 1100
+    for position in (0, 1, 1024, 1025, 3300):
+        assert await run.state(at=position) == ({"text": "x" * 100} if position else {})
 
 
 # --- the state, folded ------------------------------------------------------------------
