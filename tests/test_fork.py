@@ -646,3 +646,31 @@ async def test_a_run_that_failed_and_was_opened_again_is_forked_as_it_was(make: 
     await copy.retry_dead(2)
     await workflow.resume(copy.correlation_id)
     assert (await copy.status(), await copy.state()) == ("idle", {"charged": True})
+
+
+async def test_a_waiting_handler_has_the_random_numbers_that_it_had(make: Make):
+    """It is called again from its beginning, and must go the same way up to its wait."""
+    workflow = make()
+
+    @workflow.on("go")
+    async def go(_: WorkflowEvent, ctx: Context):
+        number = ctx.random.random()
+        ctx.state["before"] = number
+        await ctx.wait_for("on")
+        ctx.state["behind"] = number
+
+    for name in ("go", "on"):
+        await workflow.send(WorkflowEvent(name), correlation_id="r")
+        await workflow.resume("r")
+    first = await workflow.run("r").fork(at=1)
+    second = await first.fork(at=1)
+    anew = await workflow.run("r").fork(at=1, edit_event={})
+    states = [await workflow.run("r").state()]
+    for copy in (first, second, anew):
+        await copy.send(WorkflowEvent("on"))
+        await workflow.resume(copy.correlation_id)
+        states.append(await copy.state())
+        report = await rerun(workflow, copy)
+        assert report.is_identical, report.divergence
+    assert all(state["before"] == state["behind"] for state in states)
+    assert states[0] == states[1] == states[2] != states[3]

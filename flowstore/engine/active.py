@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from flowstore.store.base import DEAD, DROPPED, HANDLED, PARKED, POSTPONED, RETRIED
+from flowstore.store.lineage import ancestors
 
 if TYPE_CHECKING:
     import asyncio
@@ -37,6 +38,7 @@ class ActiveRun:
         failure: why the run fails when it settles, if it does; empty if it no longer does.
         error: why the store refused something that the handler at work asked for.
         is_state_void: the state in memory is not what the store has.
+        ancestors: which run this was up to which position, if it is a fork.
     """
 
     id: int
@@ -66,6 +68,7 @@ class ActiveRun:
     error: BaseException | None = None
     is_state_void: bool = False
     task: asyncio.Task[None] | None = None
+    ancestors: Sequence[tuple[str, int]] = ()
 
     @classmethod
     def from_grant(cls, grant: Grant, state: State) -> ActiveRun:
@@ -85,6 +88,8 @@ class ActiveRun:
             failure=row.reason,
             resumed_at=row.cursor + 1,
         )
+        if row.lineage is not None:
+            run.ancestors = ancestors(row.lineage)
         for transition in loaded.transitions:
             place = (transition.position, transition.handler)
             run.resumed_at = max(run.resumed_at, transition.position)
@@ -100,6 +105,13 @@ class ActiveRun:
             if step.error is None:
                 run.steps[step.position, step.handler, step.name, step.number] = step.result
         return run
+
+    def name_at(self, position: int) -> str:
+        """Return the run that this was when it had this event; a fork was another one before."""
+        for name, until in self.ancestors:
+            if position <= until:
+                return name
+        return self.correlation_id
 
     def absorb(self, events: Sequence[StoredEvent]) -> None:
         """Take in events that have just been appended, if they follow on what is here."""

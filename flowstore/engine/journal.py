@@ -339,8 +339,9 @@ class AttemptJournal:
         return to_datetime(self.started_at if self.past is None else self.past.now)
 
     def random(self) -> random.Random:
-        """Return the generator of this event and handler."""
-        seed = f"{self.correlation_id}/{self._stored.position}/{self.handler_name}"
+        """Return the generator of this event and handler; that of its run if a fork goes on."""
+        place = self._stored.position
+        seed = f"{self.run.name_at(place)}/{place}/{self.handler_name}"
         return self._around.clock.random(seed)
 
     def check_lasts(self) -> None:

@@ -14,9 +14,10 @@ from flowstore.errors import ForkError, InvalidValueError
 from flowstore.events import WorkflowEvent
 from flowstore.replay.cut import Cut
 from flowstore.replay.patch import merged
-from flowstore.replay.record import EDITED, ancestors
+from flowstore.replay.record import EDITED
 from flowstore.store import chain
 from flowstore.store.base import INTERNAL, Archive, RunRow, StoredEvent, TransitionRow
+from flowstore.store.lineage import ancestors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -173,7 +174,7 @@ def _lineage(archive: Archive, at: int, edits: Edits, store: str | None) -> str:
     if edits.to_json():
         found["edits"] = edits.to_json()
     lineage: dict[str, Any] = {"forked_from": found}
-    before = ancestors(archive)
+    before = ancestors(archive.run.lineage)
     if before:  # whose randomness and ids the first events had
         lineage["before"] = before
     return orjson.dumps(lineage).decode()

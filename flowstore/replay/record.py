@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final
-
-import orjson
+from typing import TYPE_CHECKING, Final
 
 from flowstore.store import arranged
 from flowstore.store.base import DEAD, EXPIRED, PARKED, RETRIED, STALE
+from flowstore.store.lineage import ancestors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -77,7 +76,7 @@ class Record:
         handled = archive.transitions[-1].position if archive.transitions else 0
         is_closed = archive.run.status in ("completed", "failed", "cancelled")
         self.closed_at = handled if archive.run.status == "completed" else 0
-        self._ancestors = ancestors(archive)
+        self.ancestors = ancestors(archive.run.lineage)
         self.last = handled if is_closed else archive.run.cursor
 
     @cached_property
@@ -112,7 +111,7 @@ class Record:
 
     def name_at(self, position: int) -> str:
         """Return the run that this was then: up to its beginning, a fork is another one."""
-        for name, until in self._ancestors:
+        for name, until in self.ancestors:
             if position <= until:
                 return name
         return self.archive.run.correlation_id
@@ -175,19 +174,6 @@ class Standing:
             self.collected.setdefault(kept.key, {})[kept.event_id] = event
         for key, event_id in wanted.spent:
             self.collected.get(key, {}).pop(event_id, None)
-
-
-def ancestors(archive: Archive) -> list[tuple[str, int]]:
-    """Return which run this has been up to which position, the first one first; none if no fork."""
-    lineage: dict[str, Any] = orjson.loads(archive.run.lineage) if archive.run.lineage else {}
-    forked: dict[str, Any] | None = lineage.get("forked_from")
-    if forked is None:
-        return []
-    # An event that was edited has been handled by the fork.
-    is_own = "event" in forked.get("edits", {})
-    last = forked["position"] - is_own
-    before = [(name, min(until, last)) for name, until in lineage.get("before", [])]
-    return [*before, (forked["correlation_id"], last)]
 
 
 def is_repeatable(row: TransitionRow) -> bool:

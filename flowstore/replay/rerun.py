@@ -202,6 +202,7 @@ class _Rerun:
             pending=deque(),
         )
         run.steps = self._record.steps
+        run.ancestors = self._record.ancestors
         return run
 
     def _adopt(self, run: ActiveRun, position: int) -> None:
