@@ -17,7 +17,7 @@ def text_of(page):
 
 
 # What else there is on a page is run by a test of its own.
-HAVE_TESTS = {"debugging.md"}
+HAVE_TESTS = {"checking.md", "debugging.md"}
 PROGRAMS = [
     pytest.param(program, shown, id=program.text.split("\n")[0])
     for page in PAGES

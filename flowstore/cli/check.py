@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import shlex
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO
@@ -15,7 +16,7 @@ import typer
 from flowstore.cli import output, terminal
 from flowstore.cli.junit import write_junit
 from flowstore.cli.loading import load
-from flowstore.cli.options import FAILED, OK
+from flowstore.cli.options import FAILED, OK, STORE
 from flowstore.cli.output import printable
 from flowstore.cli.recorded import Wanted, runs_in
 from flowstore.clock import SystemClock, to_datetime
@@ -265,13 +266,14 @@ def _conclude(
     else:
         _print(wanted, findings, groups, accepted)
     if request.update is not None:
-        output.note(
-            f"{len(groups)} changes of {len(findings.verdicts):,} runs accepted in {request.update}"
-        )
+        changes = "1 change" if len(groups) == 1 else f"{len(groups)} changes"
+        output.note(f"{changes} accepted in {request.update}")
         return FAILED if findings.count(UNREADABLE) else OK
     if groups and not request.as_json:
-        run = printable(groups[0].runs[0])
-        output.note(f"look into one: flowstore replay {run} --app {request.app} --pdb")
+        words = ["flowstore", "replay", groups[0].runs[0], "--app", request.app, "--pdb"]
+        if request.store != STORE:
+            words += ["--store", request.store]
+        output.note(f"look into one: {shlex.join(words)}")
     return OK if findings.is_good else FAILED
 
 
