@@ -16,7 +16,7 @@ from command_line import Called, settle, show, start
 from disks import fill, small_disk
 from portable import EVERYTHING, archives_of, live, told
 
-from flowstore import WorkflowEvent, WorkflowManager
+from flowstore import Context, WorkflowEvent, WorkflowManager
 from flowstore.cli.archives import archive_of
 from flowstore.replay import read_file
 
@@ -342,3 +342,42 @@ async def test_export_reads_beside_a_worker(tmp_path: Path):
     (archive,) = read_file(tmp_path / "busy.jsonl")
     assert (archive.run.status, archive.run.cursor, archive.run.head) == ("running", 0, 1)
     assert status == "idle"
+
+
+async def test_who_serves_the_workflow_goes_on_with_an_imported_run(tmp_path: Path):
+    """Also if it is at work while the run comes in; finished steps are not run again (G3)."""
+    paid: list[str] = []
+
+    def made(name: str) -> WorkflowManager:
+        workflow = WorkflowManager(tmp_path / name)
+
+        @workflow.on("order")
+        async def order(event: WorkflowEvent, ctx: Context) -> None:
+            ctx.state["paid"] = await ctx.step("pay", pay, event.data)
+            ctx.state["by"] = (await ctx.wait_for("approved")).data
+
+        return workflow
+
+    async def pay(what: str) -> str:
+        paid.append(what)
+        return f"{what} is paid"
+
+    first = made("first.db")
+    async with first:
+        await first.send(WorkflowEvent("order", "tea"), correlation_id="tea")
+        await first.run("tea").wait(timeout=30)
+    await first.send(WorkflowEvent("approved", "alex"), correlation_id="tea")
+    await first.close()
+    assert paid == ["tea"]
+    done = await asyncio.to_thread(start, "export", "tea", "--store", "first.db", "-o", "tea.jsonl")
+    assert done.returncode == 0
+    second = made("second.db")
+    async with second:
+        await second.send(WorkflowEvent("order", "milk"), correlation_id="milk")
+        words = ("import", "tea.jsonl", "--store", "second.db")
+        done = await asyncio.to_thread(start, *words)
+        assert "(running or waiting: tea; whoever serves workflow" in done.stderr
+        assert (await second.run("tea").wait(timeout=30)).status == "idle"
+        assert await second.run("tea").state() == {"paid": "tea is paid", "by": "alex"}
+    await second.close()
+    assert paid == ["tea", "milk"]
