@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from flowstore.engine.program import Program
     from flowstore.events import Receipt, WorkflowEvent
     from flowstore.store.base import RunRecord
+    from flowstore.store.flaws import Flaw
 
 _PAGE = 500
 DEFAULT_STORE = "flowstore.db"
@@ -290,6 +291,21 @@ class WorkflowManager(Registering):
                 )
             names = [] if record.status in SETTLED else [correlation_id]
         return await engine.attendance.settle(names)
+
+    async def verify(self, correlation_id: str | None = None) -> list[Flaw]:
+        """Return the first event of each run that was changed, removed or inserted afterwards.
+
+        The hashes have no key: who can write the database can make them anew. Against that,
+        keep what ``flowstore verify --json`` prints in another place.
+
+        Args:
+            correlation_id: this run; None for all runs of the store.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+            StoreError: the database cannot be read.
+        """
+        return await self._runtime.verify(correlation_id)
 
     def decode(self, event: WorkflowEvent) -> object:
         """Return the typed object of an event whose class is known, else the event itself.

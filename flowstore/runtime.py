@@ -12,6 +12,7 @@ from flowstore.outside import reach_for
 from flowstore.store.base import Append, NewEvent
 from flowstore.store.sqlite import SQLiteStore
 from flowstore.store.url import MEMORY
+from flowstore.store.verify import verify_store
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from flowstore.routing import Routes
     from flowstore.schedule import Crons
     from flowstore.store.base import Reader, RunRecord, Store
+    from flowstore.store.flaws import Flaw
     from flowstore.store.url import StoreUrl
     from flowstore.task import Tasks
 
@@ -148,6 +150,18 @@ class Runtime:
                 "`flowstore runs` lists those there are"
             )
         return record
+
+    async def verify(self, correlation_id: str | None) -> list[Flaw]:
+        """Return the first flaw in the hashes of each run that has one.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+        """
+        await self.reader()  # by then there is a database
+        found = await asyncio.to_thread(verify_store, self.url, correlation_id)
+        if found is None:
+            raise RunNotFoundError(f"there is no run {correlation_id!r} in {self.place}")
+        return found.flaws
 
     def append(
         self,

@@ -16,6 +16,7 @@ from alembic.config import Config
 from command_line import Called, settle
 
 from flowstore import WorkflowEvent, WorkflowManager
+from flowstore.errors import RunNotFoundError
 from flowstore.store import chain, migrate
 from flowstore.store.verify import Known, verify
 
@@ -513,3 +514,18 @@ def test_the_events_of_an_older_database_get_their_hashes_when_it_is_upgraded(tm
         assert (found.flaws, found.events) == ([], 12_000)
         connection.execute("UPDATE event SET id = 'x' WHERE run_id = 2 AND position = 3999")
         assert flaws(connection) == [("ä2", 3999, "changed")]
+
+
+@pytest.mark.parametrize("place", ["runs.db", ":memory:"])
+async def test_a_program_can_ask_its_workflow(make, tmp_path, place):
+    workflow = make(place if place == ":memory:" else tmp_path / place)
+    for name in ("r", "s"):
+        await workflow.send(WorkflowEvent("go"), correlation_id=name)
+    assert await workflow.verify() == await workflow.verify("r") == []
+    with pytest.raises(RunNotFoundError):
+        await workflow.verify("nobody")
+    if place == "runs.db":
+        spoil(tmp_path / place, "UPDATE event SET name = 'Go' WHERE run_id = 2")
+        (flaw,) = await workflow.verify()
+        assert (flaw.correlation_id, flaw.position, flaw.kind) == ("s", 1, "changed")
+        assert await workflow.verify("r") == []

@@ -7,14 +7,20 @@ moment, and only what is wrong there counts: meanwhile workers may append, and r
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from flowstore.store.failures import translate
 from flowstore.store.flaws import EventCells, Flaw, Head, beginning, digest, first_flaw
+from flowstore.store.readonly import read_only_uri
+from flowstore.store.url import MEMORY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from flowstore.store.url import StoreUrl
 
 PAGE: Final = 20_000
 """Events read in one transaction: a tenth of a second."""
@@ -99,6 +105,24 @@ def verify(
         look.all_events(runs, last, seen)
     look.conclude(runs, correlation_id)
     return look.result
+
+
+def verify_store(url: StoreUrl, correlation_id: str | None) -> Verified | None:
+    """Look into a store as `verify` does; to be called in a thread of its own.
+
+    Raises:
+        StoreError: the database cannot be read.
+    """
+    try:
+        with contextlib.closing(
+            sqlite3.connect(
+                read_only_uri(url), uri=True, timeout=url.busy_timeout, isolation_level=None
+            )
+        ) as connection:
+            connection.execute("PRAGMA query_only=1")
+            return verify(connection, correlation_id)
+    except sqlite3.Error as error:
+        raise translate(error, MEMORY if url.path is None else str(url.path)) from error
 
 
 class _Look:
