@@ -101,3 +101,7 @@ def hanging() -> WorkflowManager:
 
 def without_audit() -> WorkflowManager:
     return build(code=Code(drops_audit=True))
+
+
+def dearer_without_audit() -> WorkflowManager:
+    return build(code=Code(price=3, drops_audit=True))

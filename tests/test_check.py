@@ -308,6 +308,43 @@ def test_changes_can_be_accepted_and_others_are_still_found(
 
 
 @pytest.mark.usefixtures("store")
+def test_an_accepted_change_hides_none_behind_it(capfd: pytest.CaptureFixture[str]):
+    check(capfd, "dearer", "--update", "accepted.toml", "--reason", "a new price")
+    result = found(capfd, "dearer_without_audit", "--accept", "accepted.toml")
+    assert [(group["handler"], group["detail"]) for group in result["groups"]] == [
+        ("audit", "gone")
+    ]
+    assert {run["divergence"]["position"] for run in result["runs"]} == {2}
+    assert all(len(run["accepted"]) == 2 for run in result["runs"])
+
+
+@pytest.mark.usefixtures("store")
+@pytest.mark.parametrize(
+    "code",
+    ["same", "dearer", "dearer_and_stamped", "dearer_and_chatty", "other_step", "failing",
+     "without_audit", "dearer_without_audit"],
+)  # fmt: skip
+def test_whatever_has_been_accepted_diverges_no_more(code: str, capfd: pytest.CaptureFixture[str]):
+    """And only then: the code of before does not diverge either, and has none of it."""
+    diverged = found(capfd, code)["diverged"]
+    called = check(capfd, code, "--update", "accepted.toml", "--reason", "so it is")
+    assert called.code == 0
+    if code == "same":
+        assert (diverged, Path("accepted.toml").exists()) == (0, False)
+        return
+    assert diverged == 3
+    again = found(capfd, code, "--accept", "accepted.toml")
+    assert again["identical"] == 3
+    assert all(entry["runs"] == 3 for entry in again["accepted"])
+    before = found(capfd, "same", "--accept", "accepted.toml")
+    assert before["identical"] == 3
+    assert all(entry["runs"] == 0 for entry in before["accepted"])
+    assert found(capfd, "stamped", "--accept", "accepted.toml")["diverged"] == (
+        0 if code == "dearer_and_stamped" else 3
+    )
+
+
+@pytest.mark.usefixtures("store")
 def test_an_update_adds_to_what_is_accepted(capfd: pytest.CaptureFixture[str]):
     check(capfd, "dearer", "--update", "accepted.toml", "--reason", "one")
     text = Path("accepted.toml").read_text()
