@@ -430,6 +430,18 @@ async def test_a_retry_that_fails_in_the_same_way_is_replayed_identically(till, 
     assert report.is_identical, report.divergence
 
 
+async def test_a_retry_of_a_handler_that_waited_is_replayed_identically(workflow):
+    Waiter(workflow)
+    for number, name in enumerate(("go", "first", "second"), 1):
+        await workflow.send(WorkflowEvent(name, number), correlation_id="r")
+        await workflow.resume()
+    await workflow.run("r").retry_dead(3)
+    await workflow.resume()
+    assert len(await dead(workflow)) == 1
+    report = await rerun(workflow, "r")
+    assert report.is_identical, report.divergence
+
+
 async def test_nobody_can_send_a_retry(till, workflow):
     """An event of that name is one like any other."""
     await till.order("s")
