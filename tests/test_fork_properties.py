@@ -21,7 +21,9 @@ from flowstore import Retry, WorkflowEvent, WorkflowManager
 from flowstore.clock import to_datetime
 from flowstore.codec import Codec
 from flowstore.errors import WaitExpiredError
-from flowstore.replay.fork import fork
+from flowstore.replay.difference import ABSENT, Difference
+from flowstore.replay.fork import Edits, fork
+from flowstore.replay.parting import part
 from flowstore.store import chain
 from flowstore.store.base import CLOSED, PENDING, Archive, Restore, TransitionRow
 from flowstore.testing import VirtualClock
@@ -232,13 +234,14 @@ def check_whole(archive: Archive) -> None:
     assert [row._replace(owner=None) for row in made.tasks] == [
         row._replace(owner=None) for row in archive.tasks
     ]
-    for part in ("parked", "collected", "transitions", "snapshots", "steps", "drops"):
-        assert getattr(made, part) == getattr(archive, part), part
+    for rows in ("parked", "collected", "transitions", "snapshots", "steps", "drops"):
+        assert getattr(made, rows) == getattr(archive, rows), rows
     assert (made.streams, made.chunks) == (archive.streams, archive.chunks)
 
 
-def forked(archive: Archive, at: int) -> Archive:
-    made = fork(archive, at=at, name=FORK, now=archive.run.updated_at, codec=Codec())
+def forked(archive: Archive, at: int, edits: Edits | None = None) -> Archive:
+    now = archive.run.updated_at
+    made = fork(archive, at=at, name=FORK, now=now, codec=Codec(), edits=edits)
     before = chain.begin(FORK)
     for stored, digest in zip(made.events, made.hashes, strict=True):
         before = chain.link(before, stored[1:])
@@ -279,37 +282,58 @@ async def go_on(world: World, made: Archive) -> Archive:
         return await world.move(workflow, FORK)
 
 
-def moment(archive: Archive, at: int) -> int:
+def moment(archive: Archive, at: int, handled: int) -> int:
     """Return when the event had been handled: time moves only while the run rests."""
-    started = [row.started_at for row in archive.transitions if row.position <= at]
+    started = [row.started_at for row in archive.transitions if row.position <= handled]
     return max([archive.events[at - 1].created_at, *started])
 
 
-async def _go_on_from(folder: Path, world: World, archive: Archive, at: int) -> dict[str, Any]:
-    """Return to what end a fork comes in a store of its own, with time as it was then."""
-    clock = VirtualClock(to_datetime(moment(archive, at)))
-    again = World(folder / f"{at}.db", world.programs, world.hears_errors, clock)
-    again.failed = {key for key in world.failed if key[0] <= at}
-    return end(await go_on(again, forked(archive, at)))
+async def _go_on_from(
+    folder: Path, world: World, archive: Archive, at: int, *, anew: bool = False
+) -> Archive:
+    """Return what a fork comes to in a store of its own, with time as it was then.
+
+    Args:
+        anew: the event itself is handled anew.
+    """
+    handled = at - anew
+    clock = VirtualClock(to_datetime(moment(archive, at, handled)))
+    again = World(folder / f"{at} {anew}.db", world.programs, world.hears_errors, clock)
+    again.failed = {key for key in world.failed if key[0] <= handled}
+    made = forked(archive, at, Edits(event={}) if anew else None)
+    return await go_on(again, made)
 
 
-async def _compare(folder: Path, said: dict[str, Any], *, hears_errors: bool) -> None:
+async def _compare(folder: Path, said: dict[str, Any], *, hears_errors: bool, anew: bool) -> None:
     world = World(folder / "runs.db", said, hears_errors)
     archive = await run_whole(world)
-    expected = end(archive)
     event(f"ends {archive.run.status}")
     for row in archive.transitions:
         event(f"has {row.outcome}")
-    for at in range(1, archive.run.head + 1):
+    last = archive.run.head
+    if anew and archive.run.status in CLOSED:
+        last = archive.transitions[-1].position  # behind its end no event can be edited
+    for at in range(1, last + 1):
         assert forked(archive, at).events[:at] == archive.events[:at]
-        assert await _go_on_from(folder, world, archive, at) == expected, f"forked at {at}"
+        came = await _go_on_from(folder, world, archive, at, anew=anew)
+        assert end(came) == end(archive), f"forked at {at}"
+        parting = part(archive, came)
+        # Whoever is tried again in the one has not failed in the other.
+        assert all(_is_retry(each) for place in parting.places for each in place.differences)
 
 
-@given(programs, st.booleans())
+def _is_retry(difference: Difference) -> bool:
+    sides = (difference.expected, difference.actual)
+    return difference.path.startswith("attempts") and any(
+        each is not ABSENT and each["outcome"] == "retried" for each in sides
+    )
+
+
+@given(programs, st.booleans(), st.booleans())
 @settings(max_examples=25, deadline=None)
-def test_a_fork_at_every_position_goes_on_to_the_same_end(said, hears_errors):
+def test_a_fork_at_every_position_goes_on_to_the_same_end(said, hears_errors, anew):
     with tempfile.TemporaryDirectory() as folder:
-        asyncio.run(_compare(Path(folder), said, hears_errors=hears_errors))
+        asyncio.run(_compare(Path(folder), said, hears_errors=hears_errors, anew=anew))
 
 
 def _forget_arranged(row: TransitionRow) -> TransitionRow:
@@ -339,4 +363,4 @@ async def test_a_fork_needs_what_is_recorded_beside_events_and_state(tmp_path, s
     expected = end(archive)
     assert [each.name for each in archive.events] == ["go", "a", "c"]
     archive.transitions = [spoil(row) for row in archive.transitions]
-    assert (await _go_on_from(tmp_path, world, archive, 1) == expected) is is_same
+    assert (end(await _go_on_from(tmp_path, world, archive, 1)) == expected) is is_same
