@@ -39,7 +39,7 @@ def parse(text: str) -> tuple[str, Pattern]:
     """
     parts = _PART.findall(text)
     steps = tuple(re.sub(r"\\(.)", r"\1", part, flags=re.DOTALL) for part in parts)
-    if ".".join(parts) != text or len(steps) < 2 or steps[0] not in ROOTS:  # noqa: PLR2004
+    if ".".join(parts) != text or len(steps) < 2 or steps[0] not in ROOTS:  # noqa: PLR2004 - a root and a key
         raise ConfigurationError(
             f"{text!r} is no path to a value: write data.x, metadata.x, state.x or steps.NAME.x; "
             "* stands for any key or item, \\. for a dot in a name"
