@@ -23,7 +23,7 @@ PROGRAM = EXAMPLES / "planted_bugs.py"
 PLANTED = runpy.run_path(str(PROGRAM))
 APP = "writing_pipeline:pipeline"
 MOST_COMMANDS = 3
-LOOKING = r"flowstore (show|state|history|why|trace|grep|replay|check|verify|dead list|diff) "
+LOOKS = r"(show|state|history|why|trace|grep|replay|check|verify|doctor|dead list|diff)\b"
 
 
 class Command(NamedTuple):
@@ -167,14 +167,15 @@ def check(command, done):
 
 
 def is_bad_news(command):
-    return re.search(r"\bdiverge|not sound|^\+\+\+ ", command.shown, re.MULTILINE) is not None
+    told = r"\bdiverge|not sound|^\+\+\+ |^warning "
+    return re.search(told, command.shown, re.MULTILINE) is not None
 
 
 def only_looks(command):
     """Tell whether a command may change nothing, neither in the store nor outside (G12)."""
     if re.search(r" (--live|--update|-o|--into) ", command.line):
         return False
-    return re.match(LOOKING, command.line) is not None
+    return re.match(rf"flowstore {LOOKS}", command.line) is not None
 
 
 def contents(folder):
@@ -225,6 +226,7 @@ def test_the_unbroken_pipeline_is_found_sound(planted):
         (f"flowstore check --app {APP}", "12 runs of writing: 12 identical\n"),
         ("flowstore verify", "…sound…\n"),
         ("flowstore dead list", ""),
+        ("flowstore doctor", "…\nflowstore.db: well\n"),
     ):
         check(Command(line, said), shell(Command(line, ""), folder))
 
@@ -272,4 +274,4 @@ def test_the_table_has_every_command():
         for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
         for words in re.findall(r"`(.*?)`", row)
     }
-    assert named >= set(get_command(app).commands)
+    assert named == set(get_command(app).commands)
