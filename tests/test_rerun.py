@@ -144,6 +144,45 @@ async def test_an_attempt_that_is_to_be_made_again_is_left_alone(path):
     assert (found.kind, found.handler) == ("state", "first")  # what was done counts
 
 
+async def test_who_debugs_can_look_at_the_attempt_that_is_to_be_made_again(path):
+    def setup(*, is_mended: bool) -> Any:
+        async def handle(event, ctx):
+            ctx.state["sum"] = event.data
+            if event.data == 2 and not is_mended:
+                raise ConnectionError("no answer")
+
+        retry = Retry(attempts=5, delay=3600)
+        return lambda workflow: workflow.register("a", handle, name="handle", retry=retry)
+
+    clock = VirtualClock()
+    workflow = WorkflowManager(path, clock=clock)
+    setup(is_mended=False)(workflow)
+    async with workflow:
+        await workflow.send(ONE, correlation_id=RUN)
+        await workflow.send(TWO, correlation_id=RUN)
+        await clock.until_asleep(10)
+        [archive] = await (await workflow.program.reader()).read_archives([RUN])
+    assert [row.outcome for row in archive.transitions] == ["handled", "retried"]
+    seen: list[Any] = []
+    broken, mended = setup(is_mended=False), setup(is_mended=True)
+    assert await again(archive, broken, to=2, before=seen.append) is None
+    assert [(each.position, each.attempt, each.outcome) for each in seen] == [
+        (1, 1, "handled"),
+        (2, 1, "retried"),
+    ]
+    assert (await again(archive, mended, to=2, before=seen.append)).position == 2
+    assert await again(archive, mended) is None  # it is not over yet
+
+
+async def test_addresses_of_objects_in_errors_do_not_count(path):
+    async def handle(event):
+        raise ValueError(f"cannot use {object()!r}")
+
+    archive = await record(path, handling(handle), ONE)
+    assert archive.transitions[0].outcome == "dead"
+    assert await again(archive, handling(handle)) is None
+
+
 async def test_the_attempt_and_its_time_are_those_of_the_record(path):
     clock = VirtualClock(is_automatic=True)
     seen: list[Any] = []

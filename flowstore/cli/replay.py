@@ -15,7 +15,7 @@ from flowstore.cli.loading import load
 from flowstore.cli.options import FAILED, OK
 from flowstore.replay import rerun
 from flowstore.replay.difference import shown
-from flowstore.store.base import DEAD
+from flowstore.store.base import DEAD, RETRIED
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -86,12 +86,19 @@ def _failing(
 ) -> tuple[int, Collection[str]] | None:
     """Return the position of the first dead or diverging event, and which handlers it is about.
 
+    An event that is to be tried again is as good as dead.
+
     None of them are named if it is about the event itself. No step really runs for this: one that
     is not recorded is where it diverges.
     """
     report = asyncio.run(rerun(workflow, archive, to=to, ignore=ignore, guard=is_guarded))
-    rows = [row for row in archive.transitions if row.outcome == DEAD]
-    found = [(row.position, row.handler) for row in rows if to is None or row.position <= to]
+    left = {(row.position, row.handler): row.outcome for row in archive.transitions}
+    found = [
+        place
+        for place, outcome in left.items()
+        if outcome == DEAD or (outcome == RETRIED and place[0] > archive.run.cursor)
+    ]
+    found = [place for place in found if to is None or place[0] <= to]
     divergence = report.divergence
     if divergence is not None:
         is_called = divergence.kind not in {"error", "handler"}

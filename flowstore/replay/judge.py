@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _ORDINAL: Final = re.compile(r"\d+")
 _ANNOUNCED: Final = re.compile(r"[pc]\d+")
+_ADDRESS: Final = re.compile(r"\b0x[0-9a-fA-F]{6,}")
 _ENGINES: Final = re.compile(r"\d+/.+/\w+", re.DOTALL)
 
 
@@ -99,7 +100,7 @@ class Judge:
                 return None
             return _divergence(stored, name, "outcome", problem, (_ended(was), None))
         if now.outcome == was.outcome:
-            if now.outcome not in (DEAD, RETRIED) or now.error == was.error:
+            if now.outcome not in (DEAD, RETRIED) or _lasting(now.error) == _lasting(was.error):
                 return None
             path = "error"
         else:
@@ -281,7 +282,7 @@ class Judge:
             "name": event.name,
             "data": self._codec.decode(event.name, event.version, event.data),
             "metadata": decode_json(event.metadata),
-            "error": event.error,
+            "error": _lasting(event.error),
         }
 
     # --- the end of an event, and of the run ---------------------------------------------
@@ -335,6 +336,11 @@ class Folded:
             apply(self._document, changes[self._next][1])
             self._next += 1
         return self._document
+
+
+def _lasting(text: str | None) -> str | None:
+    """Return the text of an error without the addresses of objects, which are never the same."""
+    return text and _ADDRESS.sub("0x…", text)
 
 
 def _is_of(event_id: str, prefix: str, failure: str) -> bool:

@@ -44,6 +44,7 @@ class Record:
         caused: events by the id of the one that caused them.
         refused: ids of events that were refused before, or without, any handler.
         closed_at: the position whose handlers completed the run; 0 if none did.
+        pending: the event behind ``last`` whose handlers are to be tried again; 0 if none is.
     """
 
     def __init__(self, archive: Archive) -> None:
@@ -78,6 +79,7 @@ class Record:
         self.closed_at = handled if archive.run.status == "completed" else 0
         self.ancestors = ancestors(archive.run.lineage)
         self.last = handled if is_closed else archive.run.cursor
+        self.pending = 0 if is_closed or handled <= self.last else handled
 
     @cached_property
     def events(self) -> dict[str, StoredEvent]:

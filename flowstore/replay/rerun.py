@@ -93,7 +93,8 @@ async def rerun(
         guard: end the replay where a handler reaches for something outside the process: the
             network, other programs, files to write. Steps that are ``live`` may.
         before: called in the handler's context just before each attempt. Plain functions are
-            then called in the event loop's thread, and timeouts do not count.
+            then called in the event loop's thread, and timeouts do not count. An event whose
+            handlers are to be tried again is looked at, too, if ``to`` goes so far.
         accept: asked about each divergence; where it says yes the replay goes on behind that
             event with what is recorded, so that one divergence hides no other.
 
@@ -156,6 +157,8 @@ class _Rerun:
         """Go through the events, to the last one or the first divergence."""
         record = self._record
         last = record.last if to is None else min(to, record.last)
+        if to is not None and self._scene.is_debugged and 0 < record.pending <= to:
+            last = record.pending
         divergence: Divergence | None
         try:
             run = self._scene.run = self._start()
@@ -268,7 +271,7 @@ class _Rerun:
                 self._judge.is_adrift = True
                 if not called and len(rows) > 1:
                     self._edit(run, row)
-            elif is_repeatable(row):
+            elif is_repeatable(row) or position == self._record.pending:
                 called[name] = row
                 if row.attempt > 1:
                     run.tries[position, name] = row.attempt - 1

@@ -112,6 +112,11 @@ class Scene:
         self._before = before
         self._attempt: Attempt | None = None
 
+    @property
+    def is_debugged(self) -> bool:
+        """Whether someone looks before each attempt."""
+        return self._before is not None
+
     # --- the end of a replay -------------------------------------------------------------
 
     def halt(self, kind: Kind, handler: str | None, message: str, actual: Any = None) -> NoReturn:
