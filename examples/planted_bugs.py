@@ -194,8 +194,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folder", type=Path, help="where the copies go; they must not be there")
+    parser.add_argument("folder", type=Path, help="where the copies go; it must not be there yet")
     folder = parser.parse_args().folder.absolute()
+    if folder.exists():
+        parser.error(f"{folder} is there already")
     places = [folder / name for name in BUGS | SOUND]
     with ThreadPoolExecutor(max_workers=2) as threads:
         for place, _ in zip(places, threads.map(plant, places), strict=True):
