@@ -216,9 +216,15 @@ class Run:
             raise RunNotFoundError(f"run {name!r} has just been removed from {runtime.place}")
 
         def make(new: str) -> Archive:
-            now, codec = runtime.clock.now(), runtime.codec
             return fork(
-                found[0], at=at, name=new, now=now, codec=codec, edits=edits, from_now=from_now
+                found[0],
+                at=at,
+                name=new,
+                now=runtime.clock.now(),
+                codec=runtime.codec,
+                edits=edits,
+                kind=runtime.kind,
+                from_now=from_now,
             )
 
         made = await place(store, runtime.codec, make, source=name, at=at, name=correlation_id)

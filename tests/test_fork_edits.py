@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from forking import archive_of, forked, shop, sold
+from pydantic import BaseModel
 from watching import collect, drops, query, transitions
 
 from flowstore import Context, Limits, WorkflowEvent, WorkflowManager
 from flowstore.errors import (
     ForkError,
+    InvalidStateError,
     InvalidValueError,
     RunExistsError,
     RunNotFoundError,
@@ -27,6 +29,10 @@ if TYPE_CHECKING:
     from flowstore.testing import VirtualClock
 
     Make = Callable[..., WorkflowManager]
+
+
+class Basket(BaseModel):
+    items: int = 0
 
 
 # --- edits ---------------------------------------------------------------------------------------
@@ -118,6 +124,24 @@ async def test_an_edit_keeps_to_the_limits_of_the_store(make: Make):
     with pytest.raises(ValueTooLargeError, match=r"^state: is "):
         await run.fork(at=1, edit_state={"more": "x" * 85})
     assert [record.correlation_id for record in await workflow.runs()] == ["r"]
+
+
+async def test_an_edit_of_the_state_has_to_fit_its_class(make: Make):
+    workflow = make(state=Basket)
+
+    @workflow.on("add")
+    def add(_: WorkflowEvent, ctx: Context) -> None:
+        ctx.state.items += 1
+
+    await workflow.send(WorkflowEvent("add"), correlation_id="r")
+    await workflow.resume("r")
+    run = workflow.run("r")
+    assert await (await run.fork(at=1, edit_state={"items": 5})).state() == Basket(items=5)
+    first = await run.fork(at=1, edit_event={}, edit_state={"items": 7})
+    await workflow.resume(first.correlation_id)
+    assert await first.state() == Basket(items=8)
+    with pytest.raises(InvalidStateError, match=r"^state.items: "):
+        await run.fork(at=1, edit_state={"items": "many"})
 
 
 async def test_an_edited_event_does_not_expire(make: Make, clock: VirtualClock):

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from flowstore.codec import Codec
+    from flowstore.kind import StateKind
 
 HANDLER: Final = "flowstore.fork"
 """Stands as the handler of the transition that an edit of the state is recorded as."""
@@ -61,6 +62,7 @@ def fork(
     now: int,
     codec: Codec,
     edits: Edits | None = None,
+    kind: StateKind | None = None,
     store: str | None = None,
     from_now: bool = False,
 ) -> Archive:
@@ -74,13 +76,14 @@ def fork(
         now: in microseconds since 1970.
         codec: the door that what is edited has to pass.
         edits: what is to be different.
+        kind: what the state has to be; None if that is not known here.
         store: where the original is, to be kept with the fork; None if it is the same store.
         from_now: timers are due in as long as they were when the event had been handled; else
             they keep their times.
 
     Raises:
         ForkError: the run cannot be forked there.
-        InvalidValueError: what is edited cannot be stored; says where.
+        InvalidValueError: what is edited cannot be stored, or is no such state; says where.
     """
     edits = _checked(edits or Edits(), codec)
     cut = _cut(archive, at, edits)
@@ -110,7 +113,7 @@ def fork(
     if from_now:
         _move_timers(made, archive.events[at - 1], now)
     if edits.state is not None:
-        _edit_state(made, edits.state, codec, now)
+        _edit_state(made, edits.state, codec, kind, now)
     return made
 
 
@@ -226,14 +229,18 @@ def _edited(event: StoredEvent, patch: Mapping[str, Any], codec: Codec) -> Store
     return event._replace(**encoded._asdict(), expires_at=None)
 
 
-def _edit_state(made: Archive, patch: Mapping[str, Any], codec: Codec, now: int) -> None:
+def _edit_state(
+    made: Archive, patch: Mapping[str, Any], codec: Codec, kind: StateKind | None, now: int
+) -> None:
     """Record an edit of the state as a transition, so that time travel stays a plain fold."""
     snapshot = made.snapshots[-1] if made.snapshots else None
     after = 0 if snapshot is None else snapshot.position
     rows = [row.change for row in made.transitions if row.position > after]
     state = state_of(snapshot and snapshot.state, (each for each in rows if each is not None))
     wanted = merged(state, patch)
-    codec.encode_value(wanted, "state", codec.limits.state_bytes)
+    text = codec.encode_value(wanted, "state", codec.limits.state_bytes)
+    if kind is not None:
+        kind.restore(orjson.loads(text))
     operations = _operations(state, wanted)
     # In front of the first event there is no position: it stands before that one's handlers.
     place, number = max(made.run.cursor, 1), made.run.state_version + 1
