@@ -101,7 +101,7 @@ async def test_an_outcome_that_is_not_the_same_names_the_place(path):
     assert "handler 'handle' was handled then, and now is dead: ValueError: what a pity" in (
         found.message
     )
-    assert "test_rerun.py:" in found.message
+    assert "test_divergence.py:" in found.message
     assert found.message.endswith("in failing)")
 
 
