@@ -20,9 +20,21 @@ if TYPE_CHECKING:
     from flowstore.cli.terminal import Piece
 
 # Columns that hold JSON texts or microseconds since 1970, as the data model has them.
-_JSON_FIELDS = frozenset({"data", "metadata", "change", "result", "lineage"})
+_JSON_FIELDS = frozenset(
+    {"data", "metadata", "change", "result", "lineage", "arguments", "condition", "answers"}
+)
 _TIME_FIELDS = frozenset(
-    {"created_at", "updated_at", "started_at", "ready_at", "expires_at", "since", "due_at"}
+    {
+        "created_at",
+        "updated_at",
+        "started_at",
+        "submitted_at",
+        "ended_at",
+        "ready_at",
+        "expires_at",
+        "since",
+        "due_at",
+    }
 )
 
 # What JSON lets pass, and a terminal may obey: C1 controls, and what turns the direction of text.

@@ -109,7 +109,7 @@ def arranged_json(arranged: Outstanding) -> dict[str, Any]:
     """Return what began and ended as JSON has it; what is empty is left out."""
     found: dict[str, Any] = {}
     for part in _ROWS:
-        rows = [row._asdict() for row in getattr(arranged, part)]
+        rows = [output.to_json(row) for row in getattr(arranged, part)]
         if rows:
             found[part] = [
                 {name: value for name, value in row.items() if name != "run_id"} for row in rows
