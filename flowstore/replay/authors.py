@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _NUMBERED: Final = re.compile(r"(\d+)/(.+)/([pc])(\d+)", re.DOTALL)
 """Ids of progress events and of events with streams: sent off before their handler's commit."""
 
-_ARRANGED: Final = re.compile(r"\d+/.+/(?:[sdwlr]\d+|t\d+/end)", re.DOTALL)
+_ARRANGED: Final = re.compile(r"(\d+)/(.+)/(?:[sdwlr]\d+|t\d+/end)", re.DOTALL)
 """Ids of events that come when a timer is due, a task has ended, a dead letter is retried."""
 
 NEVER: Final = 2**63
@@ -32,6 +32,12 @@ NEVER: Final = 2**63
 def is_arranged(event_id: str) -> bool:
     """Tell by its id whether an event came from a timer, a task or a retry."""
     return _ARRANGED.fullmatch(event_id) is not None
+
+
+def arranged_at(event_id: str) -> Place | None:
+    """Return the event and the handler whose timer, task or retry an id names."""
+    found = _ARRANGED.fullmatch(event_id)
+    return None if found is None else (int(found[1]), found[2])
 
 
 class Authors:

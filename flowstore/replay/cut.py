@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from flowstore.errors import ForkError
-from flowstore.replay.authors import Authors, is_arranged
+from flowstore.replay.authors import Authors, arranged_at, is_arranged
 from flowstore.replay.origins import origin_of
 from flowstore.replay.record import EDITED
 from flowstore.replay.standing import Pending, closed_at, failure_at, is_left, pending_after
@@ -30,6 +30,7 @@ from flowstore.store.base import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from flowstore.replay.origins import Place
     from flowstore.store.base import Archive, DropRow, StepRow, StoredEvent, TaskRow, TransitionRow
 
 
@@ -102,7 +103,8 @@ class Cut:
         rest = self.archive.events[self.at :]
         if self.handled == self.archive.run.cursor and not any(is_arranged(e.id) for e in rest):
             return Pending.of(self.archive)
-        if any(self._has_waited(row) for row in old):
+        traces = self._traces()
+        if any(_has_waited(row) or origin_of(row) in traces for row in old):
             raise ForkError(
                 f"run {self.archive.run.correlation_id!r}: what it waited for at position "
                 f"{self.handled} is not known, for it was recorded by a flowstore that did not "
@@ -118,18 +120,15 @@ class Cut:
             if is_retry(event.name, event.id) and orjson.loads(event.data or "{}").get("reopened")
         ]
 
-    def _has_waited(self, row: TransitionRow) -> bool:
-        """Tell whether there are traces of a timer, a task or a wait."""
-        archive, (place, handler) = self.archive, origin_of(row)
-        lead = f"{place}/{handler}/"
-        return (
-            row.outcome in {PARKED, POSTPONED}
-            or place != row.position
-            or any(is_arranged(e.id) and e.id.startswith(lead) for e in archive.events)
-            or any(timer.event_id.startswith(lead) for timer in archive.timers)
-            or any(task.id.startswith(lead) for task in archive.tasks)
-            or any(kept.position == place for kept in archive.collected)
-        )
+    def _traces(self) -> set[Place | None]:
+        """Return the events and handlers of all timers, tasks and collections that there are."""
+        archive = self.archive
+        ids = [event.id for event in archive.events if not is_retry(event.name, event.id)]
+        ids += [timer.event_id for timer in archive.timers]
+        ids += [f"{task.id}/end" for task in archive.tasks]
+        kept = {row.position for row in archive.collected}
+        collecting = {origin_of(row) for row in self.transitions if row.position in kept}
+        return collecting.union(map(arranged_at, ids))
 
     # --- rows -----------------------------------------------------------------------------
 
@@ -182,6 +181,10 @@ class Cut:
         if drop.reason in {DUPLICATE, CONFLICT, DISCARDED} and (place is None or place > self.at):
             return False
         return moment is None or drop.created_at < moment
+
+
+def _has_waited(row: TransitionRow) -> bool:
+    return row.outcome in {PARKED, POSTPONED} or origin_of(row)[0] != row.position
 
 
 def unrecorded(rows: Sequence[TransitionRow]) -> list[TransitionRow]:
