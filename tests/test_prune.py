@@ -18,9 +18,9 @@ from command_line import Called, settle
 from watching import drops, log, query
 
 from flowstore import Retry, WorkflowEvent, WorkflowManager
-from flowstore.errors import EventConflictError
+from flowstore.errors import EventConflictError, RunExistsError
 from flowstore.store import migrate, schema
-from flowstore.store.base import Prune
+from flowstore.store.base import Prune, Restore
 from flowstore.store.prune import PARTS
 from flowstore.store.verify import verify
 from flowstore.testing import VirtualClock
@@ -291,6 +291,28 @@ async def test_the_token_of_a_task_of_a_removed_run_is_stale(make, path):
     receipt = await workflow.complete_task(tokens[0], True)  # noqa: FBT003 - a result
     assert receipt.status == "stale"
     assert "pruned on" in receipt.reason
+
+
+async def test_a_removed_run_can_be_put_back(workflow, path):
+    """With what was refused meanwhile; from then on it is a run like any other."""
+    await run_to(workflow, "r", "completed")
+    store = workflow._runtime.store()
+    (archive,) = await store.reader.read_archives(["r"])
+    await run_to(workflow, "newest", "completed")
+    await prune(workflow, path)
+    assert (await workflow.send(WorkflowEvent("x"), correlation_id="r")).status == "stale"
+    await store.perform(Restore([archive]))
+    assert {name for _, name in await log(workflow, "r")} == {"order", "streamed", "told"}
+    assert [reason for _, reason in await drops(workflow, "r")] == ["stale"]
+    receipt = await workflow.send(WorkflowEvent("y"), correlation_id="r")
+    assert receipt.reason == "the run is completed"
+    again = await workflow.send(
+        WorkflowEvent("order", {"ends": "completed"}), correlation_id="r", id="r-1"
+    )
+    assert (again.status, again.position) == ("duplicate", 1)
+    assert sound(path) == []
+    with pytest.raises(RunExistsError):
+        await store.perform(Restore([archive]))
 
 
 async def test_a_store_that_never_pruned_asks_once(make, path, monkeypatch):

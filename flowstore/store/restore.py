@@ -29,7 +29,7 @@ def restore(connection: sqlite3.Connection, rows: Rows, operation: Restore) -> l
     wanted: list[Archive | None] = []
     for archive in operation.archives:
         name = archive.run.correlation_id
-        is_there = name in names or rows.run(name) is not None
+        is_there = name in names or not _is_free(rows, name)
         if is_there and not operation.skips_existing:
             raise RunExistsError(
                 f"run {name!r} is in the store already; leave it out, as "
@@ -41,6 +41,14 @@ def restore(connection: sqlite3.Connection, rows: Rows, operation: Restore) -> l
     ids = iter(_write(connection, rows, [archive for archive in wanted if archive is not None]))
     rows.forget()
     return [None if archive is None else next(ids) for archive in wanted]
+
+
+def _is_free(rows: Rows, name: str) -> bool:
+    """Tell whether a run can take this name: all that there may be is what pruning leaves."""
+    run = rows.run(name)
+    if run is None:
+        return True
+    return run.head == 0 and rows.has_pruned and rows.pruned(name, "") is not None
 
 
 def _write(connection: sqlite3.Connection, rows: Rows, archives: Sequence[Archive]) -> list[int]:
@@ -61,8 +69,13 @@ def _write(connection: sqlite3.Connection, rows: Rows, archives: Sequence[Archiv
 def _place(connection: sqlite3.Connection, rows: Rows, archive: Archive, insert_run: str) -> int:
     """Write the row of a run, which no worker has."""
     run = archive.run.copy()
+    left = rows.run(run.correlation_id)
     run.id = rows.add_run(run.correlation_id, run.workflow, run.created_at).id
     run.owner = None
+    if left is not None:
+        # What a pruned run has refused since goes on as what this one has.
+        connection.execute("DELETE FROM run WHERE id = ?", (left.id,))
+        connection.execute('UPDATE "drop" SET run_id = ? WHERE run_id = ?', (run.id, left.id))
     connection.execute(insert_run, run.values())
     return run.id
 
