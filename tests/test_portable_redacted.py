@@ -106,6 +106,15 @@ async def test_the_same_value_is_the_same_in_one_export_and_another_in_the_next(
     assert set.intersection(*second) != {token}
 
 
+async def test_a_file_of_runs_says_what_is_hidden_in_it(store: Path, tmp_path: Path):
+    place = tmp_path / "runs.jsonl"
+    write_file(place, await archives_of(store), redact=["metadata.user", "state.x"])
+    assert SECRET.encode() not in place.read_bytes()
+    header = json.loads(place.read_bytes().splitlines()[0])
+    assert header["redacted"] == ["metadata.user", "state.x"]
+    assert len(read_file(place)) == len(EVERYTHING)
+
+
 async def test_an_export_without_paths_is_as_it_was(store: Path):
     for archive in await archives_of(store):
         assert told(Redaction(()).redacted(archive)) == told(archive)

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from flowstore.errors import RunFileError
 from flowstore.replay.portable import RunWriter
+from flowstore.replay.portable_redaction import Redaction
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable
+    from collections.abc import Generator, Iterable, Sequence
 
     from flowstore.store.base import Archive
 
@@ -22,7 +23,11 @@ _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSY
 
 
 def write_file(
-    path: str | os.PathLike[str], archives: Iterable[Archive], *, force: bool = False
+    path: str | os.PathLike[str],
+    archives: Iterable[Archive],
+    *,
+    force: bool = False,
+    redact: Sequence[str] = (),
 ) -> None:
     """Write runs into a file that `read_file` reads: all of them, or there is no such file.
 
@@ -30,15 +35,19 @@ def write_file(
         path: the file.
         archives: the runs, as a store or `read_file` has given them.
         force: a file that is there is replaced.
+        redact: paths to values that are hidden, such as ``data.email``; see
+            docs/portable-runs.md.
 
     Raises:
-        RunFileError: it is there, or cannot be written.
+        ConfigurationError: one of ``redact`` is not a path.
+        RunFileError: the file is there, or cannot be written.
         StoreCorruptError: a run has a column with something that it cannot hold.
     """
+    redaction = Redaction(redact)
     with written_whole(path, force=force) as file:
-        writer = RunWriter(file.write)
+        writer = RunWriter(file.write, redaction.paths)
         for archive in archives:
-            writer.add(archive)
+            writer.add(redaction.redacted(archive))
         writer.end()
 
 
