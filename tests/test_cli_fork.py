@@ -170,6 +170,9 @@ def test_fork_of_an_exported_run(call: Call):
         (("r", "--at", "1", "--edit-state", '{"a": "\\u0000"}'), 1, "edit_state.a: "),
         (("r", "--at", "1", "--edit-state", '{"a": 1, "a": 2}'), 2, "'a' comes twice"),
         (("r", "--at", "1", "--into", "no/such/folder.db"), 1, "no/such/folder.db"),
+        (("r", "--at", "1", "--into", "copy.jsonl"), 2, "--into: is a database"),
+        (("r", "--at", "1", "--into", "."), 1, "."),
+        (("r", "--at", "99999999999999999999"), 1, "it has 1 to 3"),
         (("r", "--at", "1", "--into", ":memory:"), 1, "in the memory of one process"),
     ],
 )

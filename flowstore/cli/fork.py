@@ -61,6 +61,9 @@ def fork_run(store: str, run: str, wish: Wish, *, as_json: bool) -> int:
     if wish.into is None and is_exported(store):
         problem = f"{store} has exported runs; name the database that is to get the fork"
         raise typer.BadParameter(problem, param_hint="--into")
+    if wish.into is not None and is_exported(wish.into):
+        problem = "is a database; runs are put into files by flowstore export"
+        raise typer.BadParameter(problem, param_hint="--into")
     archive = archive_of(store, run)
     target = store if wish.into is None else wish.into
     path = file_of(target)

@@ -93,7 +93,7 @@ def part(one: Archive, other: Archive) -> Parting:
     for position in range(1, max(one.run.head, other.run.head) + 1):
         here, there = left.at(position), right.at(position)
         found = [*differences(here or ABSENT, there or ABSENT)]
-        if apart or left.changes != right.changes:
+        if left.changes != right.changes:  # what is done alike makes no new difference
             known = apart
             states = differences(left.state, right.told_state(), "state")
             apart = {str(each): each for each in states}
