@@ -69,7 +69,8 @@ class Transition:
             that went on.
         handler: its name.
         attempt: 1 for the first attempt, 2 for the next one after a failure.
-        outcome: ``handled``, ``dropped``, ``retried``, ``dead``, ``parked`` or ``postponed``.
+        outcome: ``handled``, ``dropped``, ``retried``, ``dead``, ``parked`` or ``postponed``;
+            ``edited`` for the edit of a fork's state, which no handler has made.
         differences: what it made different in the state; paths begin with ``state``.
         change: the same as recorded, see `flowstore.change`; None if it changed nothing.
         emitted: the events that it emitted, in order.
