@@ -253,6 +253,26 @@ async def test_a_state_class_that_has_changed(path):
     assert await again(archive, handling(handle), Grown, ignore=["state.notes"]) is None
 
 
+async def test_what_a_handler_takes_from_an_iterator_is_not_there(path):
+    def setup(workflow: WorkflowManager) -> None:
+        @workflow.on("a")
+        async def make(event, ctx):
+            words: list[str] = []
+
+            async def reply():
+                words.append("yes")
+                yield "yes"
+
+            yield WorkflowEvent("stream", {"words": reply()})
+            ctx.state["said"] = words
+
+    archive = await record(path, setup, ONE)
+    found = await again(archive, setup)
+    assert found.kind == "state"
+    assert "take what the handler needs of its chunks from the event" in found.message
+    assert await again(archive, setup, live=["stream"]) is None
+
+
 # --- what is intended ----------------------------------------------------------------------
 
 

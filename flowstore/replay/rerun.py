@@ -180,7 +180,8 @@ class _Rerun:
     async def _go_through(self, run: ActiveRun, last: int) -> Divergence | None:
         for position in range(1, last + 1):
             self._until = position
-            for divergence in await self._handle(run, position):
+            for found in await self._handle(run, position):
+                divergence = self._scene.explained(found)
                 if self._accept is None or not self._accept(divergence):
                     return divergence
                 self._accepted.append(divergence)

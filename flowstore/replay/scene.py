@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from bisect import bisect_right
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from flowstore import token
@@ -16,6 +17,7 @@ from flowstore.replay.chunks import Streams
 from flowstore.replay.place import reached_from
 from flowstore.replay.report import Divergence, Moment
 from flowstore.store.base import Behind, Load, LoadParked, ParkedWork
+from flowstore.stream import has_streams
 
 if TYPE_CHECKING:
     import random
@@ -147,6 +149,17 @@ class Scene:
             "belongs into ctx.step, whose result is then recorded"
         )
         self.halt("reach", name, message, what)
+
+    def explained(self, divergence: Divergence) -> Divergence:
+        """Return a divergence with what may be behind it: streams that were not made."""
+        made = [event.name for event in self.announced if has_streams(event.id)]
+        if not made or divergence.kind not in {"emitted", "state", "outcome"}:
+            return divergence
+        hint = (
+            "; no iterator of a stream is read anew: take what the handler needs of its chunks "
+            f"from the event that it has emitted, or have the stream made: live=[{made[0]!r}]"
+        )
+        return replace(divergence, message=divergence.message + hint)
 
     def origin_of(self, position: int, handler: str) -> tuple[int, str]:
         """Return the event that a handler handles, and its name there."""
