@@ -9,8 +9,9 @@ import pytest
 
 from flowstore import Context, WorkflowEvent, WorkflowManager
 from flowstore.graph import build, mermaid, tree
+from flowstore.graph.mention import Mention
 from flowstore.graph.mermaid import label
-from flowstore.graph.reading import Mention, Reader
+from flowstore.graph.reading import Reader
 
 if TYPE_CHECKING:
     from collections.abc import Callable

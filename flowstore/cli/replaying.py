@@ -5,12 +5,12 @@
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated
 
 import typer
 
-from flowstore.cli.options import STORE, Action, AppName, Json, RunName, Status, Store
+from flowstore.cli import checking
+from flowstore.cli.options import STORE, Action, AppName, Json, RunName, Store
 
 room = typer.Typer()
 
@@ -88,61 +88,19 @@ def _replay(
 
 @room.command("check", epilog="Example: flowstore check --app shop.orders:workflow --since 7d")
 def _check(
-    runs: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[RUN]...", help="Only these runs.  [default: all]"),
-    ] = None,
+    runs: checking.Runs = None,
     *,
     app: AppName,
-    since: Annotated[
-        str | None,
-        typer.Option(
-            "--since",
-            metavar="TIME",
-            help="Only runs with something new since: 7d, 36h, or 2026-05-01, 2026-05-01T12:00Z.",
-        ),
-    ] = None,
-    status: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--status",
-            metavar=f"[{'|'.join(get_args(Status))}]",
-            help="Only runs with this status; can be repeated.",
-        ),
-    ] = None,
-    workflow: Annotated[
-        str | None,
-        typer.Option(
-            "--workflow", metavar="NAME", help="Runs of this workflow.  [default: the app's]"
-        ),
-    ] = None,
-    limit: Annotated[
-        int | None,
-        typer.Option(
-            "--limit", metavar="N", min=1, help="How many runs, the youngest.  [default: all]"
-        ),
-    ] = None,
+    since: checking.Since = None,
+    status: checking.Statuses = None,
+    workflow: checking.Workflow = None,
+    limit: checking.Most = None,
     live: Live = None,
     ignore: Ignore = None,
-    accept: Annotated[
-        Path | None,
-        typer.Option(
-            "--accept", metavar="FILE", help="Divergences in this file are intended; TOML."
-        ),
-    ] = None,
-    update: Annotated[
-        Path | None,
-        typer.Option(
-            "--update", metavar="FILE", help="As --accept, and write those that are found into it."
-        ),
-    ] = None,
-    reason: Annotated[
-        str | None,
-        typer.Option("--reason", metavar="TEXT", help="Why they are intended; with --update."),
-    ] = None,
-    junit: Annotated[
-        Path | None, typer.Option("--junit", metavar="FILE", help="Write JUnit XML as well.")
-    ] = None,
+    accept: checking.Accept = None,
+    update: checking.Update = None,
+    reason: checking.Reason = None,
+    junit: checking.Junit = None,
     unguarded: Unguarded = False,
     store: Store = STORE,
     as_json: Json = False,
@@ -155,15 +113,14 @@ def _check(
     diverges, cannot be read or is not there.
     """
     from flowstore.cli import check
-    from flowstore.cli.times import moment_of
 
     request = check.Request(
         app=app,
         store=store,
         workflow=workflow,
         runs=tuple(runs or ()),
-        since=None if since is None else moment_of(since, "--since"),
-        statuses=frozenset(map(_known_status, status or ())),
+        since=checking.moment(since),
+        statuses=checking.known(status),
         limit=limit,
         ignore=tuple(ignore or ()),
         live=tuple(live or ()),
@@ -175,14 +132,6 @@ def _check(
         as_json=as_json,
     )
     return partial(check.check, request)
-
-
-def _known_status(text: str) -> str:
-    """Refuse what is no status; typer has no lists of a few words."""
-    if text not in get_args(Status):
-        message = f"{text!r} is not one of {', '.join(get_args(Status))}"
-        raise typer.BadParameter(message, param_hint="--status")
-    return text
 
 
 @room.command(

@@ -14,7 +14,8 @@ from flowstore.events import (
     TASK_FAILED,
     WAIT_EXPIRED,
 )
-from flowstore.graph.reading import EMITS, SUBMITS, WAITS, Mention, Reader
+from flowstore.graph.mention import EMITS, SUBMITS, WAITS, Mention
+from flowstore.graph.reading import Reader
 from flowstore.routing import EVERYTHING
 from flowstore.store.flow import WOKEN, Flow
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from flowstore.graph.build import key_text
-from flowstore.graph.reading import SCHEDULES, WAITS
+from flowstore.graph.mention import SCHEDULES, WAITS
 from flowstore.graph.tree import how_text
 
 if TYPE_CHECKING:

@@ -6,11 +6,12 @@ import ast
 import copy
 import dataclasses
 from types import FunctionType, MethodType
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from flowstore.errors import EventTypeError
 from flowstore.events import DEADLINE, PROGRESS, WorkflowEvent
 from flowstore.graph.code import UNKNOWN, Scope, Sources, own, plain
+from flowstore.graph.mention import EMITS, SCHEDULES, SUBMITS, WAITS, Mention
 from flowstore.registry import is_typed
 from flowstore.routing import EVERYTHING, Outcome
 from flowstore.task import ExternalTask, Task
@@ -21,11 +22,6 @@ if TYPE_CHECKING:
     from flowstore.registry import EventTypes
     from flowstore.routing import Handler
 
-EMITS: Final = "emits"
-SCHEDULES: Final = "schedules"
-SUBMITS: Final = "submits"
-WAITS: Final = "waits for"
-
 _DEEPEST: Final = 8
 _LONGEST: Final = 100
 _SAME: Final = (copy.copy, copy.deepcopy, dataclasses.replace, list, tuple, sorted, reversed, iter)
@@ -34,21 +30,6 @@ _LOOKS: Final = frozenset({isinstance, repr, str, print, type, id, len, dict, bo
 
 Names = set[str | None]
 """Names of events; None stands for one that only running the code would tell."""
-
-
-class Mention(NamedTuple):
-    """Something that a handler does, as its code says.
-
-    Attributes:
-        how: `EMITS`, `SCHEDULES`, `SUBMITS` or `WAITS`.
-        event: the name of the event; None if only running the code would tell. Of a task that is
-            submitted it is None.
-        task: the task that is submitted, or whose end is waited for.
-    """
-
-    how: str
-    event: str | None
-    task: str | None = None
 
 
 class Reader:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from flowstore.events import QUIET
 from flowstore.graph.build import ENGINE, key_text
-from flowstore.graph.reading import EMITS, SCHEDULES, SUBMITS, WAITS
+from flowstore.graph.mention import EMITS, SCHEDULES, SUBMITS, WAITS
 from flowstore.routing import EVERYTHING
 
 if TYPE_CHECKING:

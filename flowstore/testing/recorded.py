@@ -19,6 +19,7 @@ from flowstore.replay.telling import divergence_lines, trait_text
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
+    from flowstore.replay.accepted import Accepted
     from flowstore.replay.check import Verdict
     from flowstore.replay.rerun import Workflow
     from flowstore.store.archive import Archive
@@ -146,12 +147,7 @@ async def assert_replays(
         AcceptedFileError: the file of accepted divergences is not understood.
     """
     __tracebackhide__ = True
-    archive = run.archive if isinstance(run, RecordedRun) else run
-    if archive is None:
-        raise AssertionError(str(run.problem) if isinstance(run, RecordedRun) else "no run")
-    place = Path(accepted) if accepted is not None else None
-    if place is None and isinstance(run, RecordedRun):
-        place = run.accepted
+    archive, place = _parts(run, accepted)
     name, reason = archive.run.correlation_id, os.environ.get(UPDATE)
     known = AcceptedChanges(read_accepted(place) if place is not None and place.exists() else ())
     checker = Checker(
@@ -164,29 +160,42 @@ async def assert_replays(
     )
     verdict = await checker.check(archive)
     outdated = known.unseen(name)
-    if reason is not None and verdict.problem is None and (verdict.fresh or outdated):
+    if reason is None or verdict.problem is not None:
+        message = _message(verdict, archive, place) or _leftover(name, outdated, place)
+        if message:
+            raise AssertionError(message)
+    elif verdict.fresh or outdated:
         if place is None:
             raise AcceptedFileError("say with accepted= where to write what is accepted")
         new = [group.accept(_checked(reason), run=name) for group in grouped([verdict])]
         add_accepted(place, new, outdated=outdated)
-        return
-    message = _message(verdict, archive, place)
-    if not message and outdated:
-        message = "\n".join(
-            [
-                f"run {name!r}: what is accepted in {place} does not occur any more:",
-                *(f"  {trait_text(entry.trait, entry.paths)}" for entry in outdated),
-                "take it out, or have it taken out by an update",
-            ]
-        )
-    if message:
-        raise AssertionError(message)
+
+
+def _parts(
+    run: RecordedRun | Archive, accepted: str | os.PathLike[str] | None
+) -> tuple[Archive, Path | None]:
+    """Return what there is of a run, and the file of what is accepted."""
+    place = None if accepted is None else Path(accepted)
+    if not isinstance(run, RecordedRun):
+        return run, place
+    if run.archive is None:
+        raise AssertionError(run.problem)
+    return run.archive, place or run.accepted
 
 
 def _checked(reason: str) -> str:
     if not reason.strip():
         raise AcceptedFileError(f"{UPDATE} is empty: say why the changes are intended")
     return reason
+
+
+def _leftover(name: str, outdated: Sequence[Accepted], place: Path | None) -> str:
+    """Say what is accepted for nothing; nothing if all of it is needed."""
+    if not outdated:
+        return ""
+    lines = [f"run {name!r}: what is accepted in {place} does not occur any more:"]
+    lines += [f"  {trait_text(entry.trait, entry.paths)}" for entry in outdated]
+    return "\n".join([*lines, "take it out, or have it taken out by an update"])
 
 
 def _message(verdict: Verdict, archive: Archive, place: Path | None) -> str:
