@@ -43,6 +43,7 @@ class Rows:
         self._by_id: dict[int, RunRow] = {}
         self._next_run_id = 0
         self._has_pruned: bool | None = None
+        self._unpruned: set[str] = set()
 
     def forget(self) -> None:
         """Forget the runs in memory: they are no longer known to be what the file has."""
@@ -50,6 +51,7 @@ class Rows:
         self._by_id.clear()
         self._next_run_id = 0
         self._has_pruned = None
+        self._unpruned.clear()
 
     @property
     def has_pruned(self) -> bool:
@@ -61,11 +63,17 @@ class Rows:
 
     def pruned(self, correlation_id: str, event_id: str) -> Tombstone | None:
         """Return what is left of an event, or, for the empty text, of its run."""
+        if not event_id and correlation_id in self._unpruned:
+            return None
         row = self._connection.execute(
             "SELECT position, status, pruned_at FROM pruned WHERE correlation_id = ? "
             "AND event_id = ?",
             (correlation_id, event_id),
         ).fetchone()
+        if row is None and not event_id:
+            if len(self._unpruned) >= MOST_RUNS:
+                self._unpruned.clear()
+            self._unpruned.add(correlation_id)
         return None if row is None else Tombstone(*row)
 
     def has_lost_lease(self, owner: str) -> bool:
