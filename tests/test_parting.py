@@ -70,6 +70,19 @@ async def test_neither_times_nor_ids_that_were_made_up_nor_the_runs_own_ids_coun
     assert part(one, other).is_same
 
 
+async def test_what_is_shown_of_a_run_is_what_it_has(make: Make):
+    workflow = shop(make)
+    one, other = await sold(workflow, "a", order(1)), await sold(workflow, "b", order(2))
+    gone = replace(other, transitions=other.transitions[:1])
+    places = part(one, gone).places
+    assert places[0].other is not None
+    assert places[0].other["event"]["data"] == {"count": 2}
+    handled = next(each for each in places[1].differences if each.path == "state.done")
+    assert (handled.expected["of"], handled.actual) == ("a/1", ABSENT)
+    back = next(each for each in part(gone, one).places[1].differences if each.path == "state.done")
+    assert (back.expected, back.actual["of"]) == (ABSENT, "a/1")
+
+
 async def test_an_id_that_a_sender_chose_counts(make: Make):
     workflow = shop(make)
     one = await sold(workflow, "a", order())

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 from flowstore.change import apply
 from flowstore.door import decode_json
@@ -19,7 +19,7 @@ from flowstore.store import arranged
 from flowstore.store.base import PENDING, WORKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from flowstore.store.base import (
         Archive,
@@ -87,36 +87,43 @@ class Parting:
 
 def part(one: Archive, other: Archive) -> Parting:
     """Compare two runs."""
-    left, right = _Told(one), _Told(other, as_if=one.run.correlation_id)
+    left, right = _Told(one), _Told(other)
+    names = (one.run.correlation_id, other.run.correlation_id)
     places: list[Place] = []
     same, apart = 0, dict[str, Difference]()
     for position in range(1, max(one.run.head, other.run.head) + 1):
         here, there = left.at(position), right.at(position)
-        found = [*differences(here or ABSENT, there or ABSENT)]
+        found = [*_apart(here or ABSENT, there or ABSENT, "", names)]
         if left.changes != right.changes:  # what is done alike makes no new difference
             known = apart
-            states = differences(left.state, right.told_state(), "state")
+            states = _apart(left.state, right.state, "state", names)
             apart = {str(each): each for each in states}
             found += [each for text, each in apart.items() if text not in known]
         if found:
             places.append(Place(position=position, one=here, other=there, differences=tuple(found)))
         elif not places:
             same = position
-    run = tuple(differences(left.standing(), right.standing()))
+    run = tuple(_apart(left.standing(), right.standing(), "", names))
     return Parting(same=same, places=tuple(places), run=run)
 
 
+def _apart(one: Any, other: Any, path: str, names: tuple[str, str]) -> Iterator[Difference]:
+    """Compare two JSON values; that each has its own run's id in it is no difference."""
+    name, other_name = names
+    for each in differences(one, other, path):
+        if (
+            name == other_name
+            or each.actual is ABSENT
+            or any(differences(each.expected, _renamed(each.actual, other_name, name)))
+        ):
+            yield each
+
+
 class _Told:
-    """A run as it is compared: JSON values by position.
+    """A run as it is compared: JSON values by position."""
 
-    Args:
-        archive: the run.
-        as_if: the run's id is told as this one.
-    """
-
-    def __init__(self, archive: Archive, as_if: str | None = None) -> None:
+    def __init__(self, archive: Archive) -> None:
         self._archive = archive
-        self._name, self._as_if = archive.run.correlation_id, as_if
         self._places = {event.id: event.position for event in archive.events}
         self._attempts: dict[int, list[TransitionRow]] = defaultdict(list)
         for row in archive.transitions:
@@ -158,9 +165,7 @@ class _Told:
             "streams": {name: self._chunks[name] for name in self._streams.get(position, ())},
             "pending": position > self._archive.run.cursor,
         }
-        there = {name: value for name, value in found.items() if value or name == "attempts"}
-        told = self._renamed(there)
-        return cast("dict[str, Any]", told)
+        return {name: value for name, value in found.items() if value or name == "attempts"}
 
     def _event(self, event: StoredEvent) -> dict[str, Any]:
         cause = event.causation_id
@@ -173,10 +178,6 @@ class _Told:
             "cause": None if cause is None else self._places.get(cause, cause),
         }
         return {name: value for name, value in found.items() if value is not None}
-
-    def told_state(self) -> dict[str, Any]:
-        """Return the state behind the last position asked for, as it is compared."""
-        return cast("dict[str, Any]", self._renamed(self.state))
 
     def standing(self) -> dict[str, Any]:
         """Return how the run stands."""
@@ -194,14 +195,7 @@ class _Told:
             "reason": run.reason,
             "waiting": waiting or None,
         }
-        told = self._renamed({name: value for name, value in found.items() if value is not None})
-        return cast("dict[str, Any]", told)
-
-    def _renamed(self, value: Any) -> Any:
-        """Return a JSON value in which the run's own id is what it is told as."""
-        if self._as_if is None or self._as_if == self._name:
-            return value
-        return _renamed(value, self._name, self._as_if)
+        return {name: value for name, value in found.items() if value is not None}
 
 
 def _renamed(value: Any, name: str, new: str) -> Any:
