@@ -112,15 +112,6 @@ async def _gather(
         before = await queries.read_excerpt(name, after=int(place) - 1, until=int(place), limit=1)
         if any(each.handler == base for each in before.transitions):
             origin, event, steps = base, before.events[0], before.steps
-    snapshot, changes = await queries.read_state(name, at=position - 1)
-    changes = [
-        *changes,
-        *(
-            each.change
-            for each in excerpt.transitions
-            if each.number < letter.number and each.change is not None
-        ),
-    ]
     fields = output.to_json(event)
     del fields["run_id"]
     return {
@@ -131,7 +122,7 @@ async def _gather(
         "became": await _became(queries, run, letter, excerpt.events[0]),
         "error": letter.error,
         "event": fields,
-        "state": replay(snapshot, changes),
+        "state": await _state_before(queries, name, letter, excerpt.transitions),
         "attempts": [
             _row(each, _OF_ATTEMPT)
             for each in excerpt.transitions
@@ -140,6 +131,15 @@ async def _gather(
         "steps": [_row(each, _OF_STEP) for each in steps if each.handler == origin],
         "traceback": letter.traceback,
     }
+
+
+async def _state_before(
+    queries: Queries, run: str, letter: TransitionRow, beside: Sequence[TransitionRow]
+) -> dict[str, Any]:
+    """Return the state that the handler was given when it failed for good."""
+    snapshot, changes = await queries.read_state(run, at=letter.position - 1)
+    here = [each.change for each in beside if each.number < letter.number]
+    return replay(snapshot, [*changes, *(change for change in here if change is not None)])
 
 
 def _one_of(dead: Sequence[TransitionRow], handler: str | None, place: str) -> TransitionRow:
