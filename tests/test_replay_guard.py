@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import multiprocessing
 import os
 import socket
 import sqlite3
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import threading
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,7 +89,7 @@ class Outside:
         os.close(place)
 
     def folder_made(self) -> None:
-        self.folder.joinpath(f"made {len(list(self.folder.iterdir()))}").mkdir()
+        Path(self.new_folder).mkdir()
 
     def moved(self) -> None:
         made = self.folder / f"before {len(list(self.folder.iterdir()))}"
@@ -110,6 +112,20 @@ class Outside:
         thread.start()
         thread.join()
 
+    def own_pool(self) -> None:
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(self.append).result()
+
+    def own_process(self) -> None:
+        spawn = multiprocessing.get_context("spawn")
+        process = spawn.Process(target=os.mkdir, args=(self.new_folder,))
+        process.start()
+        process.join()
+
+    @property
+    def new_folder(self) -> str:
+        return str(self.folder / f"made {len(list(self.folder.iterdir()))}")
+
     def database(self) -> None:
         with contextlib.closing(sqlite3.connect(self.folder / "other.db")) as connection:
             connection.execute(f"CREATE TABLE t{len(list(self.folder.iterdir()))} (x)")
@@ -127,6 +143,8 @@ WAYS = (
     Outside.program,
     Outside.shell,
     Outside.own_thread,
+    Outside.own_pool,
+    Outside.own_process,
     Outside.database,
 )
 

@@ -1,8 +1,8 @@
 """Keeps a replay within the process: no network, no other programs, no files that are written.
 
 Python says what it is about to do (`sys.addaudithook`). It does not say what goes through a
-connection, a file or a pool of processes that is open already: what a program has opened before,
-and its handlers use outside of steps, is not seen.
+connection, a file or a pool of processes that is open already, nor what an event loop that is not
+asyncio's own does: that is not seen.
 """
 
 from __future__ import annotations
@@ -11,19 +11,17 @@ import inspect
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from contextvars import copy_context
 from functools import cache, partial
 from threading import Thread, current_thread
 from typing import TYPE_CHECKING, Any, Final, cast
 from weakref import WeakKeyDictionary
 
-from flowstore.outside import Refusal, refusal
+from flowstore.outside import Refusal, reach_for, refusal
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable
-    from concurrent.futures import Executor
+    from concurrent.futures import Future
 
 _NETWORK: Final = {
     "socket.connect": 1,
@@ -77,26 +75,9 @@ _POOLS: Final = "concurrent.futures.thread"
 _MEMORY: Final = ("", b"", ":memory:", b":memory:")
 
 
-def install(loop: asyncio.AbstractEventLoop) -> None:
-    """Have it seen what handlers on this loop reach for; nothing is refused to others."""
+def install() -> None:
+    """Have it seen what handlers reach for; nothing is refused to others."""
     _watch()
-    current = loop.run_in_executor
-    if getattr(current, "is_flowstores", False):
-        return
-
-    def run_in_executor(
-        executor: Executor | None, function: Callable[..., Any], *arguments: Any
-    ) -> Any:
-        # Names are looked up in a thread, which would not know in whose name.
-        if refusal.get() is not None and (
-            executor is None or isinstance(executor, ThreadPoolExecutor)
-        ):
-            return current(executor, partial(copy_context().run, function, *arguments))
-        return current(executor, function, *arguments)
-
-    run_in_executor.is_flowstores = True  # type: ignore[attr-defined]
-    with suppress(AttributeError):  # a loop that is not written in Python
-        loop.run_in_executor = run_in_executor  # type: ignore[method-assign,assignment]
 
 
 class _Watch:
@@ -126,17 +107,37 @@ class _Watch:
 
 @cache
 def _watch() -> _Watch:
+    """Begin to watch, for good: a hook cannot be taken back."""
     watch = _Watch()
     sys.addaudithook(watch.hook)
-    start = Thread.start
+    _wrap(watch)
+    return watch
 
-    def start_guarded(self: Thread) -> None:
-        # A thread begins with a context of its own, and Python 3.11 tells no one that it begins.
+
+def _wrap(watch: _Watch) -> None:
+    """See also what Python tells no hook of, and threads, whose contexts are their own."""
+    from multiprocessing.process import BaseProcess  # noqa: PLC0415 - who replays nothing needs none
+
+    start, submit, begin = Thread.start, ThreadPoolExecutor.submit, BaseProcess.start
+
+    def start_thread(self: Thread) -> None:
         watch.follow(self)
         start(self)
 
-    Thread.start = start_guarded  # type: ignore[method-assign]
-    return watch
+    def submit_call(
+        self: ThreadPoolExecutor, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
+    ) -> Future[Any]:
+        if refusal.get() is None:
+            return submit(self, fn, *args, **kwargs)
+        return submit(self, copy_context().run, partial(fn, *args, **kwargs))
+
+    def start_process(self: BaseProcess) -> None:
+        reach_for("another process (multiprocessing)")
+        begin(self)
+
+    Thread.start = start_thread  # type: ignore[method-assign]
+    ThreadPoolExecutor.submit = submit_call  # type: ignore[method-assign,assignment]
+    BaseProcess.start = start_process  # type: ignore[method-assign]
 
 
 def _reached_for(event: str, arguments: tuple[Any, ...]) -> str | None:

@@ -120,7 +120,7 @@ async def rerun(
     rerunning = _Rerun(program, scene, ignore, accept)
     guarded = refusal.set(scene.refuse if guard else None)
     if guard:
-        install(scene.loop)
+        install()
     try:
         return await rerunning.go(to)
     finally:
