@@ -11,9 +11,6 @@ from flowstore.clock import to_microseconds
 from flowstore.engine import Waiter, Watcher
 from flowstore.errors import InvalidValueError, RunNotFoundError, WaitTimeoutError
 from flowstore.events import TASK_COMPLETED, TASK_FAILED, Receipt, WorkflowEvent
-from flowstore.replay.fork import Edits, fork
-from flowstore.replay.history import read_history
-from flowstore.replay.placing import place
 from flowstore.store.base import SETTLED, Append, Close, DiscardDead, EndTask, NewEvent, RetryDead
 
 if TYPE_CHECKING:
@@ -122,6 +119,8 @@ class Run:
         Raises:
             RunNotFoundError: there is no such run.
         """
+        from flowstore.replay.history import read_history  # noqa: PLC0415 - a worker needs none of it
+
         await self.info()
         runtime, reader = self._runtime, await self._runtime.reader()
         envelope = runtime.engine().streams.event
@@ -208,6 +207,9 @@ class Run:
             ForkError: the run cannot be forked there.
             InvalidValueError: what is edited cannot be stored; says where.
         """
+        from flowstore.replay.fork import Edits, fork  # noqa: PLC0415 - a worker needs none of it
+        from flowstore.replay.placing import place  # noqa: PLC0415
+
         runtime, name = self._runtime, self.correlation_id
         await self.info()
         store, edits = runtime.store(), Edits(event=edit_event, state=edit_state)
