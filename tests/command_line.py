@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 def settle(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Work in a folder, with nothing of the tester's environment."""
     monkeypatch.chdir(folder)
-    monkeypatch.delenv("FLOWSTORE_URL", raising=False)
+    for name in ("FLOWSTORE_URL", "FLOWSTORE_APP"):
+        monkeypatch.delenv(name, raising=False)
     # A program that asks for colour in every case gets none in a pipe either.
     monkeypatch.setenv("FORCE_COLOR", "1")
 

@@ -38,7 +38,8 @@ def run_into_head(program, *arguments, cwd):
 
 
 def environment():
-    kept = {key: value for key, value in os.environ.items() if key != "FLOWSTORE_URL"}
+    ours = {"FLOWSTORE_URL", "FLOWSTORE_APP"}
+    kept = {key: value for key, value in os.environ.items() if key not in ours}
     # Warnings are errors in the examples' processes too.
     return {**kept, "PYTHONWARNINGS": "error", "PYTHONIOENCODING": "utf-8"}
 

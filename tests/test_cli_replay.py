@@ -96,6 +96,12 @@ def test_an_identical_run(app, capfd):
     assert called.out == "order-7: identical, 6 events handled again up to position 6\n"
 
 
+def test_the_program_can_be_named_by_the_environment(capfd, monkeypatch):
+    monkeypatch.setenv("FLOWSTORE_APP", "shop:workflow")
+    called = Called(capfd, "replay", "order-7", "--store", "runs.db")
+    assert (called.code, called.err) == (0, "")
+
+
 def test_a_run_that_diverges(capfd):
     called = replay(capfd, "changed:workflow")
     assert (called.code, called.err) == (1, "")

@@ -42,6 +42,7 @@ AppName = Annotated[
     typer.Option(
         "--app",
         metavar="MODULE:NAME",
+        envvar="FLOWSTORE_APP",
         help="The WorkflowManager with the handlers, as in shop.orders:workflow.",
     ),
 ]
