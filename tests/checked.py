@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,7 @@ class Code:
     fails: bool = False
     prints: bool = False
     hangs: bool = False
+    exits: bool = False
     drops_audit: bool = False
 
 
@@ -36,6 +38,8 @@ def build(store: Any = ":memory:", code: Code | None = None) -> WorkflowManager:
             ctx.logger.error("sold")
         if code.hangs and event.data == 7:
             await asyncio.Event().wait()
+        if code.exits and event.data == 2:
+            sys.exit(0)
         if code.fails:
             raise ValueError("no more")
         ctx.state["total"] = ctx.get("total", 0) + event.data * code.price
@@ -97,6 +101,10 @@ def failing() -> WorkflowManager:
 
 def hanging() -> WorkflowManager:
     return build(code=Code(hangs=True))
+
+
+def exiting() -> WorkflowManager:
+    return build(code=Code(exits=True))
 
 
 def without_audit() -> WorkflowManager:

@@ -267,6 +267,26 @@ def test_a_run_that_cannot_be_read_stops_no_other(store: Path, capfd: pytest.Cap
     assert "order-2" in check(capfd, "same").out
 
 
+@pytest.mark.usefixtures("store")
+@pytest.mark.parametrize("source", ["flowstore.db", "runs.jsonl"])
+async def test_a_handler_that_ends_the_program_ends_no_check(
+    source: str, capfd: pytest.CaptureFixture[str]
+):
+    names = ["order-3", "order-2", "order-1"]
+    queries = open_queries(parse("flowstore.db"))
+    write_file(Path("runs.jsonl"), await queries.read_archives(names))
+
+    def look() -> None:
+        result = found(capfd, "exiting", "--store", source)
+        assert [run["correlation_id"] for run in result["runs"]] == names
+        assert [run["outcome"] for run in result["runs"]] == [
+            "identical", "unreadable", "identical"
+        ]  # fmt: skip
+        assert result["runs"][1]["problem"] == "a handler of it ends the program: sys.exit(0)"
+
+    await in_a_thread(look)
+
+
 # --- what is intended ------------------------------------------------------------------
 
 

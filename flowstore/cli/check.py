@@ -31,6 +31,7 @@ from flowstore.replay.check import (
     Findings,
     Verdict,
     grouped,
+    unreadable,
 )
 from flowstore.replay.telling import trait_text
 
@@ -151,6 +152,7 @@ class Checking:
         self._name = name
         self._findings = findings
         self._total = 0
+        self._under_way: str | None = None
 
     def run(self) -> None:
         """Go through all of them.
@@ -158,27 +160,44 @@ class Checking:
         Raises:
             KeyboardInterrupt: after a word on how far it came.
         """
+        self._total = asyncio.run(self._runs.find(self._wanted))
         try:
-            asyncio.run(self._go())
+            with _progress(self._total) as advance, _silence():
+                while not self._is_through(advance):
+                    pass
         except KeyboardInterrupt:
             done, diverged = len(self._findings.verdicts), self._findings.count(DIVERGED)
             output.note(f"interrupted after {done:,} of {self._total:,} runs: {diverged:,} diverge")
             raise
 
-    async def _go(self) -> None:
-        self._total = await self._runs.find(self._wanted)
-        with _progress(self._total) as advance, _silence():
-            async with contextlib.aclosing(self._runs.read()) as runs:
-                async for each in runs:
-                    if isinstance(each, Verdict):
-                        verdict = each
-                    else:
-                        # Under whatever name it was recorded, it is to be one of this workflow.
-                        each.run.workflow = self._name
-                        verdict = await self._checker.check(each)
-                    self._findings.verdicts.append(verdict)
-                    advance(verdict)
-                    await asyncio.sleep(0)  # the next are being read
+    def _is_through(self, advance: Callable[[Verdict], None]) -> bool:
+        """Go on to the end; false if a handler ends the program, which is not this one's end."""
+        try:
+            asyncio.run(self._go(advance))
+        except SystemExit as error:
+            if self._under_way is None:
+                raise
+            told = FlowstoreError(f"a handler of it ends the program: sys.exit({error.code!r})")
+            self._note(unreadable(self._under_way, told), advance)
+            return False
+        return True
+
+    async def _go(self, advance: Callable[[Verdict], None]) -> None:
+        async with contextlib.aclosing(self._runs.read()) as runs:
+            async for each in runs:
+                if isinstance(each, Verdict):
+                    self._note(each, advance)
+                    continue
+                self._under_way = each.run.correlation_id
+                # Under whatever name it was recorded, it is to be one of this workflow.
+                each.run.workflow = self._name
+                self._note(await self._checker.check(each), advance)
+                await asyncio.sleep(0)  # the next are being read
+
+    def _note(self, verdict: Verdict, advance: Callable[[Verdict], None]) -> None:
+        self._under_way = None
+        self._findings.verdicts.append(verdict)
+        advance(verdict)
 
 
 @contextlib.contextmanager
@@ -308,7 +327,7 @@ def _print(
         (each.correlation_id, each.problem or "") for each in findings.verdicts if each.problem
     ]
     if broken:
-        count = _runs(len(broken), "cannot be read", "cannot be read")
+        count = _runs(len(broken), "cannot be checked", "cannot be checked")
         output.print_line([(count, terminal.BAD)])
         _print_examples(broken)
     for entry in accepted.unseen():
@@ -339,7 +358,7 @@ def _summary(wanted: Wanted, findings: Findings) -> list[tuple[str, str]]:
             (", ", terminal.PLAIN),
         ]
     if broken:
-        pieces += [(f"{broken:,} cannot be read", terminal.BAD), (", ", terminal.PLAIN)]
+        pieces += [(f"{broken:,} cannot be checked", terminal.BAD), (", ", terminal.PLAIN)]
     pieces.append((f"{findings.count(IDENTICAL):,} identical", terminal.GOOD))
     if changed:
         pieces.append((f" ({changed:,} of them but for accepted changes)", terminal.QUIET))

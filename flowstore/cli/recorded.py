@@ -65,7 +65,10 @@ class Runs(Protocol):
         ...
 
     def read(self) -> AsyncGenerator[Archive | Verdict]:
-        """Yield what was found; a verdict on one that cannot be read."""
+        """Yield what was found; a verdict on one that cannot be read.
+
+        Called again, it goes on behind the last that was yielded.
+        """
         ...
 
 
@@ -82,7 +85,7 @@ class FileRuns:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._found: list[Archive] = []
+        self._rest: Iterator[Archive] = iter(())
 
     async def find(self, wanted: Wanted) -> int:
         """Read the file and choose."""
@@ -99,12 +102,13 @@ class FileRuns:
         if not archives:
             raise _none(wanted, sorted({each.run.workflow for each in by_name.values()}))
         found = [each for each in archives if wanted.has(_status(each), each.run.updated_at)]
-        self._found = found[: wanted.limit]
-        return len(self._found)
+        found = found[: wanted.limit]
+        self._rest = iter(found)
+        return len(found)
 
     async def read(self) -> AsyncGenerator[Archive | Verdict]:
         """Yield them."""
-        for each in self._found:
+        for each in self._rest:
             yield each
 
 
@@ -118,6 +122,8 @@ class StoreRuns:
     def __init__(self, queries: Queries) -> None:
         self._queries = queries
         self._found: list[RunRecord] = []
+        self._place: dict[str, int] = {}
+        self._yielded = 0
 
     async def find(self, wanted: Wanted) -> int:
         """List the runs, the youngest first, and choose."""
@@ -126,6 +132,7 @@ class StoreRuns:
         else:
             records = [each async for each in self._listed(wanted)]
         self._found = records[: wanted.limit]
+        self._place = {each.correlation_id: count for count, each in enumerate(self._found, 1)}
         return len(self._found)
 
     async def _named(self, wanted: Wanted) -> list[RunRecord]:
@@ -152,10 +159,11 @@ class StoreRuns:
         """Yield them, reading the next while the last are at work."""
         reading: asyncio.Task[list[Archive | Verdict]] | None = None
         try:
-            for batch in (*_batches(self._found), None):
+            for batch in (*_batches(self._found[self._yielded :]), None):
                 last = reading
                 reading = None if batch is None else asyncio.create_task(self._read(batch))
                 for each in [] if last is None else await last:
+                    self._yielded = self._place[_name_of(each)]
                     yield each
         finally:
             if reading is not None:
@@ -185,6 +193,10 @@ def _batches(records: Iterable[RunRecord]) -> Iterator[list[str]]:
         events += record.head
     if batch:
         yield batch
+
+
+def _name_of(found: Archive | Verdict) -> str:
+    return found.correlation_id if isinstance(found, Verdict) else found.run.correlation_id
 
 
 def _status(archive: Archive) -> str:
