@@ -237,7 +237,7 @@ class Run:
         """Have a handler called again that failed for good, and no other handler of its event.
 
         Whoever serves the workflow calls it, or the next `resume`. A run that failed because of
-        it is open again.
+        it is open again, without the timers, tasks and waits that ended when it failed.
 
         Args:
             position: where the dead letter is recorded, as ``flowstore dead`` lists it.

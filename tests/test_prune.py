@@ -225,6 +225,7 @@ async def test_an_idle_run_begins_anew_and_refuses_what_it_had(workflow, path):
     assert (receipt.status, receipt.position) == ("accepted", 1)
     await workflow.resume("r")
     assert await workflow.run("r").state() == {"orders": 1}
+    assert (await workflow.run("r").info()).status == "idle"
     twice = await workflow.send(WorkflowEvent("order"), correlation_id="r", id="r-2")
     assert (twice.status, twice.position) == ("duplicate", 1)
     with pytest.raises(EventConflictError):

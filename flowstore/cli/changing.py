@@ -145,7 +145,7 @@ def _retry(
     """Have the handler of a dead letter called again, by whoever serves the workflow.
 
     No other handler of its event is called again, and its finished steps are not run again. A
-    run that failed because of it is open again, without the timers and tasks that it had; a
+    run that failed because of it is open again, without the timers, tasks and waits it had; a
     completed or cancelled one is not opened. With --all and without --yes this only says what
     it would do. Exits with 1 if anything is refused.
     """

@@ -84,6 +84,7 @@ class Pruning:
         """Make a run without events, for the record of what it refuses."""
         run = self._lookup.add_run(operation.correlation_id, operation.workflow, operation.now)
         run.status = left.status
-        run.reason = f"pruned on {left.date}; it had {left.position} events"
+        if left.status in base.CLOSED:  # else the reason would be one to fail for
+            run.reason = f"pruned on {left.date}; it had {left.position} events"
         self._ledger.new_runs.append(run)
         return run
