@@ -12,6 +12,7 @@ from flowstore import change
 from flowstore.door import is_plain
 from flowstore.replay.portable_fields import FieldError, shown
 from flowstore.store import base, chain
+from flowstore.store.behind import Behind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -126,6 +127,13 @@ def _check_places(archive: Archive) -> None:
         if archive.events[row.position - 1].id != row.event_id:
             raise FieldError(
                 f"{_named(run)} has collected {shown(row.event_id)}, which is not at {row.position}"
+            )
+    for row in archive.parked:
+        last = max((row.position, *Behind.read(row.answers).places()))
+        if last > run.head:
+            raise FieldError(
+                f"{_named(run)} has a parked handler that knows of position {last}; its head is at "
+                f"{run.head}"
             )
     numbers = [row.number for row in archive.transitions]
     if len(set(numbers)) < len(numbers):

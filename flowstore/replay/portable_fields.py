@@ -180,12 +180,14 @@ class Field(NamedTuple):
         take: turns what a line has into the cell; None for a JSON text.
         tell: turns the cell into what a line has; None if that is the same.
         is_optional: the cell may be None.
+        shape: refuses a JSON value that is not what such a cell has.
     """
 
     name: str
     take: Callable[[Any], Any] | None
     tell: Callable[[Any], Any] | None = None
     is_optional: bool = False
+    shape: Callable[[Any], object] | None = None
 
 
 def a(name: str, take: Callable[[Any], Any]) -> Field:
@@ -198,9 +200,11 @@ def maybe(name: str, take: Callable[[Any], Any]) -> Field:
     return Field(name, take, time_text if take is time else None, is_optional=True)
 
 
-def json(name: str, *, is_optional: bool = False) -> Field:
+def json(
+    name: str, *, is_optional: bool = False, shape: Callable[[Any], object] | None = None
+) -> Field:
     """Return a field for a cell that holds JSON."""
-    return Field(name, None, None, is_optional)
+    return Field(name, None, None, is_optional, shape)
 
 
 class Fields:
@@ -218,14 +222,20 @@ class Fields:
         self.what = what
         self.all_fields = tuple(fields)
         self._taken = [
-            (each.name, each.take, "" if each.take else f"{each.name}_text", each.is_optional)
+            (
+                each.name,
+                each.take,
+                "" if each.take else f"{each.name}_text",
+                each.is_optional,
+                each.shape,
+            )
             for each in fields
         ]
         self._names = {name for each in self._taken for name in (each[0], each[2]) if name}
 
     def tell(self, cells: Sequence[Any], said: dict[str, Any]) -> dict[str, Any]:
         """Add the cells to what a line says, and return that."""
-        for (name, take, tell, _), cell in zip(self.all_fields, cells, strict=True):
+        for (name, take, tell, *_), cell in zip(self.all_fields, cells, strict=True):
             if cell is None:
                 continue
             if take is None:
@@ -245,7 +255,7 @@ class Fields:
             FieldError: a field is missing, unknown or not what it should be.
         """
         cells: list[Any] = []
-        for name, take, beside, is_optional in self._taken:
+        for name, take, beside, is_optional, shape in self._taken:
             value = said.get(name, _ABSENT)
             if value is _ABSENT:
                 if not is_optional:
@@ -254,6 +264,8 @@ class Fields:
                 continue
             known += 1
             try:
+                if shape is not None:
+                    shape(value)
                 if take is not None:
                     cells.append(take(value))
                 elif beside in said:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import orjson
 
 from flowstore.errors import StoreCorruptError
+from flowstore.replay import portable_shapes
 from flowstore.replay.portable_fields import (
     Field,
     FieldError,
@@ -67,7 +68,7 @@ _TASK: Final = (
     a("id", name),
     a("name", name),
     a("kind", one_of(base.INTERNAL, base.EXTERNAL)),
-    json("arguments", is_optional=True),
+    json("arguments", is_optional=True, shape=portable_shapes.arguments),
     a("status", one_of(base.PENDING, base.ENDED)),
     a("attempt", count),
     maybe("owner", text),
@@ -82,8 +83,8 @@ _PARKED: Final = (
     a("handler", name),
     a("kind", one_of("wait", "postpone")),
     maybe("name", text),
-    json("condition", is_optional=True),
-    json("answers"),
+    json("condition", is_optional=True, shape=portable_shapes.condition),
+    json("answers", shape=portable_shapes.answers),
     a("started_at", time),
     a("state_number", count),
 )
@@ -224,7 +225,7 @@ KINDS: Final[dict[str, Kind]] = {
                 json("result", is_optional=True),
                 a("started_at", time),
                 a("duration", number),
-                json("error", is_optional=True),
+                json("error", is_optional=True, shape=portable_shapes.raised),
             ),
         ),
     ),
@@ -290,7 +291,7 @@ RUN: Final = Fields(
         maybe("ready_at", time),
         json("result", is_optional=True),
         maybe("reason", text),
-        json("lineage", is_optional=True),
+        json("lineage", is_optional=True, shape=an_object),
         a("created_at", time),
         a("updated_at", time),
         Field("hash", digest, bytes.hex, is_optional=True),
