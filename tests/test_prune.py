@@ -316,6 +316,23 @@ async def test_a_removed_run_can_be_put_back(workflow, path):
         await store.perform(Restore([archive]))
 
 
+@pytest.mark.parametrize("ends", ["completed", None])
+async def test_what_was_noted_of_a_removed_run_holds_no_more(workflow, path, ends):
+    """Also when it begins anew, or refuses something; but not for what came since."""
+    await run_to(workflow, "r", ends)
+    await run_to(workflow, "newest", ends)
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        noted = verify(connection).runs
+        await prune(workflow, path, statuses=("completed", "idle"))
+        assert verify(connection, against=noted).flaws == []
+        await workflow.send(WorkflowEvent("order"), correlation_id="r")
+        assert verify(connection, against=noted).flaws == []
+        # The control: what nobody has pruned is missed.
+        connection.execute("DELETE FROM pruned")
+        missed = [flaw.correlation_id for flaw in verify(connection, against=noted).flaws]
+        assert missed == ["r"]
+
+
 async def test_a_store_that_never_pruned_asks_once(make, path, monkeypatch):
     from broken import break_connections
 

@@ -246,7 +246,7 @@ class _Look:
     def _parting(self, run: Head, rows: list[EventCells]) -> Flaw | None:
         """Compare a run that fits in itself with what was known of it."""
         known = self.against.get(run.correlation_id)
-        if known is None or not known.head:
+        if known is None or self._is_accounted_for(run.correlation_id):
             return None
         name, place = run.correlation_id, known.head
         if place > len(rows):
@@ -278,7 +278,7 @@ class _Look:
             self._note(None, position if isinstance(position, int) else None, "inserted", message)
 
     def _is_accounted_for(self, name: str) -> bool:
-        """Tell whether a run that is gone was pruned, or was never there with events."""
+        """Tell whether what was known of a run was pruned since, or was nothing."""
         known = self.against[name]
         if not known.head:
             return True
