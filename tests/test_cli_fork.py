@@ -134,6 +134,8 @@ def test_fork_with_edits(call: Call, tmp_path: Path):
         {"position": 3, "id": made["pending"][0]["id"], "name": "paid"},
     ]
     assert made["forked_from"]["edits"] == {"event": {"data": 9}, "state": {"x": 1}}
+    edited = call("fork", "r", "--at", "1", "--edit-event", "{}", "--edit-state", "{}", "--json")
+    assert "edited by flowstore.fork, pending" in call("log", edited.json["correlation_id"]).out
     go_on(tmp_path / "flowstore.db", "r~3")
     assert call("show", "r~3", "--json").json["result"] == 9
     assert "(forked from r at 3, with its event and state edited)" in call("history", "r~3").err

@@ -174,6 +174,15 @@ async def test_forks_get_names_of_their_own(make: Make):
         await run.fork(at=2, correlation_id="")
 
 
+async def test_a_fork_of_a_run_with_a_long_name_needs_one_of_its_own(make: Make):
+    workflow, name = shop(make), "n" * 254
+    await workflow.run(name).send(WorkflowEvent("reserve", {"items": 1}))
+    await workflow.resume()
+    with pytest.raises(ForkError, match="n~1' is too long for a correlation_id; give the fork a"):
+        await workflow.run(name).fork(at=1)
+    assert await (await workflow.run(name).fork(at=1, correlation_id="f")).status() == "idle"
+
+
 async def test_two_managers_that_fork_at_once_get_two_forks(make: Make):
     one, other = shop(make), shop(make)
     await sold(one)

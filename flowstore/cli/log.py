@@ -9,6 +9,7 @@ from flowstore.cli import output
 from flowstore.cli.reading import find_run, read
 from flowstore.door import decode_json
 from flowstore.events import ERROR, PROGRESS
+from flowstore.replay.record import EDITED
 from flowstore.store.base import STREAM_ENDED, STREAM_FAILED
 from flowstore.stream import has_streams, marks
 
@@ -143,7 +144,9 @@ def _outcome(
     if attempts:
         # The last attempt of a handler is what counts; how many it took is worth a word.
         last = {attempt.handler: attempt for attempt in attempts}
-        return ", ".join(_verdict(attempt) for attempt in last.values())
+        told = ", ".join(_verdict(attempt) for attempt in last.values())
+        is_pending = event.position > cursor and {each.outcome for each in attempts} == {EDITED}
+        return f"{told}, pending" if is_pending else told
     if event.position > cursor:
         return "pending"
     if event.position in unhandled:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flowstore.errors import RunExistsError
+from flowstore.errors import ForkError, RunExistsError
 from flowstore.store.base import Restore
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ async def place(
     Raises:
         RunExistsError: there is a run of this name.
         InvalidValueError: it is no proper name.
+        ForkError: it has none, and the one that is made up is too long.
     """
     if name is not None:
         codec.check_text(name, "correlation_id", codec.limits.id_length)
@@ -45,7 +46,9 @@ async def place(
             message = f"there is a run {name!r} already; give the fork another name, or none"
             raise RunExistsError(message) from None
     for each in _names(source, at):
-        codec.check_text(each, "correlation_id", codec.limits.id_length)
+        if len(each) > codec.limits.id_length:
+            message = f"{each!r} is too long for a correlation_id; give the fork a name of its own"
+            raise ForkError(message)
         if await store.reader.get_run(each) is None:
             try:
                 return await _restore(store, make(each))
