@@ -18,6 +18,7 @@ from flowstore.errors import (
     EventConflictError,
     InvalidValueError,
     RunNotFoundError,
+    StoreCorruptError,
 )
 from flowstore.replay import rerun
 from flowstore.testing import VirtualClock
@@ -47,6 +48,14 @@ async def test_a_run_is_named_in_three_ways_and_its_store_stays_as_it_was(path):
     with pytest.raises(InvalidValueError, match="to: is -1"):
         await rerun(workflow, RUN, to=-1)
     await workflow.close()
+
+
+async def test_a_record_without_some_of_its_events_is_called_damaged(path):
+    archive = await record(path, handling(add), ONE, TWO)
+    del archive.events[1]
+    workflow = WorkflowManager(":memory:").register("a", add, name="handle")
+    with pytest.raises(StoreCorruptError, match="has 3 events and should have 4"):
+        await rerun(workflow, archive)
 
 
 async def test_a_run_of_another_workflow_is_refused(path):

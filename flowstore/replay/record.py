@@ -7,6 +7,7 @@ from collections import defaultdict
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
+from flowstore.errors import StoreCorruptError
 from flowstore.store import arranged
 from flowstore.store.base import DEAD, EXPIRED, PARKED, RETRIED, STALE
 from flowstore.store.lineage import ancestors
@@ -35,6 +36,9 @@ EDITED: Final = "edited"
 class Record:
     """What an archive says of a run.
 
+    Raises:
+        StoreCorruptError: events are missing.
+
     Attributes:
         archive: all there is of it.
         last: the last position that has been through all its handlers.
@@ -48,6 +52,7 @@ class Record:
     """
 
     def __init__(self, archive: Archive) -> None:
+        _check(archive)
         self.archive = archive
         self.steps: dict[tuple[int, str, str, int], str | None] = {}
         self.failures: dict[tuple[int, str, str, int], str] = {}
@@ -176,6 +181,18 @@ class Standing:
             self.collected.setdefault(kept.key, {})[kept.event_id] = event
         for key, event_id in wanted.spent:
             self.collected.get(key, {}).pop(event_id, None)
+
+
+def _check(archive: Archive) -> None:
+    """Refuse a record that lacks events: positions are gapless."""
+    places = [archive.run.cursor]
+    places += [event.position for event in archive.events[-1:]]
+    places += [row.position for row in archive.transitions[-1:]]
+    if max(places) > len(archive.events):
+        raise StoreCorruptError(
+            f"run {archive.run.correlation_id!r} has {len(archive.events)} events and should have "
+            f"{max(places)}: its record is damaged; `flowstore verify` says where"
+        )
 
 
 def is_repeatable(row: TransitionRow) -> bool:
