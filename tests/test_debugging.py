@@ -110,6 +110,7 @@ def shell(command, folder):
 @pytest.fixture(scope="session")
 def all_planted(tmp_path_factory):
     """Make the copies as the page says; what they leave is looked at and not changed."""
+    assert "\npython examples/planted_bugs.py planted\n" in PAGE
     base = tmp_path_factory.mktemp("debugging")
     made = subprocess.run(
         [sys.executable, str(PROGRAM), "planted"],
@@ -265,6 +266,28 @@ def test_what_is_not_there_is_told_with_exit_code_1(planted, capfd, monkeypatch,
     called = Called(capfd, *(words if len(words) > 1 else [line, "x"]))
     assert (called.code, called.out) == (1, ""), called.err
     assert called.err.count("\n") == 1
+
+
+def understood(span):
+    """Return the command that some code within a sentence names, and the options that it lacks."""
+    words, found = span.removeprefix("flowstore ").split(), get_command(app)
+    while words and words[0] in getattr(found, "commands", {}):
+        found = found.commands[words.pop(0)]
+    options = {name for parameter in found.params for name in parameter.opts}
+    return found, [word for word in words if word.startswith("--") and word not in options]
+
+
+def test_commands_within_sentences_are_understood():
+    prose = re.sub(r"^```.*?^```$", "", PAGE, flags=re.MULTILINE | re.DOTALL)
+    spans = [span.replace("\n", " ") for span in re.findall(r"`([^`]+)`", prose)]
+    named = [span for span in spans if understood(span)[0].name != understood("")[0].name]
+    assert {span for span in spans if span.startswith("flowstore ")} <= {
+        *named,
+        "flowstore COMMAND --help",
+    }
+    assert len(named) >= 30
+    assert {span: understood(span)[1] for span in named if understood(span)[1]} == {}
+    assert understood("flowstore check --no-such-thing")[1] == ["--no-such-thing"]
 
 
 def test_the_table_has_every_command():
