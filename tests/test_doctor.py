@@ -240,6 +240,13 @@ def test_permissions_room_and_what_is_left_over(path, capfd, monkeypatch):
     assert found(capfd) == []
 
 
+def test_a_file_that_is_read_as_it_lies_there(path, capfd, monkeypatch):
+    """As in a folder that cannot be written; SQLite then knows of no WAL."""
+    assert not path.with_name("flowstore.db-wal").exists()
+    monkeypatch.setattr("flowstore.store.readonly._is_frozen", lambda _: True)
+    assert found(capfd) == []
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_that_cannot_be_written(path, capfd):
     path.parent.chmod(0o555)

@@ -11,6 +11,7 @@ from flowstore.store import differences, migrate
 from flowstore.store.doctor_files import Workers, lives, look_at_files, look_at_sqlite
 from flowstore.store.doctor_runs import look_at_runs
 from flowstore.store.findings import counted, error, info, warning
+from flowstore.store.readonly import read_only_uri
 from flowstore.store.verify import verify
 
 if TYPE_CHECKING:
@@ -109,7 +110,8 @@ def _settings(connection: sqlite3.Connection, url: StoreUrl) -> Iterator[Finding
         (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
     except sqlite3.Error:
         return  # it has been reported
-    if mode != "wal":
+    # Where nobody can write, SQLite looks at the file alone, and knows of no WAL.
+    if mode != "wal" and "immutable=1" not in read_only_uri(url):
         message = f"its journal mode is {mode}: readers and writers wait for each other"
         yield warning("journal", message, "open it once with a flowstore worker, which sets WAL")
     if url.synchronous == "OFF":
