@@ -94,6 +94,11 @@ async def _execute_again(path: Path, actions: list[Any]) -> None:
         assert changed.divergence.kind == "state"
         before = await rerun(Subject(odd=place).open(), archive, to=place - 1)
         assert before.is_identical
+        # Accepted, it hides nothing and spoils nothing behind it.
+        accepting = Subject(odd=place).open()
+        behind = await rerun(accepting, archive, accept=lambda found: found.position == place)
+        assert behind.divergence is None
+        assert {each.position for each in behind.accepted} == {place}
 
 
 async def _act(workflow: WorkflowManager, kind: str, data: Any) -> None:
