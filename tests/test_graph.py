@@ -69,6 +69,24 @@ def test_a_reducer_emits_what_comes_behind_the_state():
     assert emitted("fold") == ["counted"]
 
 
+def test_names_that_are_chosen_or_gone_through(workflow: WorkflowManager):
+    both = ("three", "four")
+
+    @workflow.on("start")
+    async def start(event: WorkflowEvent, ctx: Context) -> Any:
+        name = "one" if event.data else "two"
+        ctx.emit(WorkflowEvent(name))
+        for each in both:
+            ctx.emit(WorkflowEvent(each))
+        ctx.emit(WorkflowEvent("five" + event.data))
+        name = event.data
+        return [WorkflowEvent(each) for each in ["six", "seven", name]]
+
+    found = [event for _, event, _ in said(workflow, start.__qualname__.rpartition(".")[2])]
+    assert sorted(filter(None, found)) == ["four", "one", "seven", "six", "three", "two"]
+    assert None in found
+
+
 def test_what_only_running_it_would_tell_is_unknown():
     assert emitted("odd") == [None]
     assert emitted("lend") == [None]  # its context goes where no one can follow
@@ -247,7 +265,7 @@ async def test_what_recorded_runs_show(make: Callable[..., WorkflowManager]):
     @workflow.on("order")
     async def start(event: WorkflowEvent, ctx: Context) -> Any:
         ctx.submit(pack, event.data)
-        return [WorkflowEvent(name) for name in names]
+        return [WorkflowEvent(name) for name in reversed(names)]
 
     workflow.register("one", lambda _event: WorkflowEvent("last"), name="a/b")
     workflow.register("never", lambda _event: WorkflowEvent("last"), name="idle")

@@ -264,3 +264,24 @@ def _targets(node: ast.AST) -> Iterator[tuple[ast.AST, ast.expr | None]]:
                 yield ast.Name(name, ast.Store()), value
             case _:
                 pass
+
+
+def parts_of(node: ast.expr) -> list[ast.expr] | None:
+    """Return the expressions of which this one gives one or all; None if it is no such thing."""
+    found: list[ast.expr] | None = None
+    match node:
+        case ast.List() | ast.Tuple() | ast.Set():
+            found = node.elts
+        case ast.IfExp():
+            found = [node.body, node.orelse]
+        case ast.BoolOp():
+            found = node.values
+        case ast.BinOp(op=ast.Add()):
+            found = [node.left, node.right]
+        case ast.ListComp() | ast.SetComp() | ast.GeneratorExp():
+            found = [node.elt]
+        case ast.Await() | ast.Starred() | ast.NamedExpr():
+            found = [node.value]
+        case _:
+            pass
+    return found

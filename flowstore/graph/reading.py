@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from flowstore.errors import EventTypeError
 from flowstore.events import DEADLINE, PROGRESS, WorkflowEvent
-from flowstore.graph.code import UNKNOWN, Scope, Sources, own, plain
+from flowstore.graph.code import UNKNOWN, Scope, Sources, own, parts_of, plain
 from flowstore.graph.mention import EMITS, SCHEDULES, SUBMITS, WAITS, Mention
 from flowstore.registry import is_typed
 from flowstore.routing import EVERYTHING, Outcome
@@ -144,7 +144,7 @@ class _Reading:
             self._under_way.pop()
 
     def _look(self, node: ast.expr, scope: Scope) -> Names:
-        parts = _parts(node)
+        parts = parts_of(node)
         if parts is not None:
             names: Names = set()
             for part in parts:
@@ -221,8 +221,23 @@ class _Reading:
         if not issubclass(kind, WorkflowEvent):
             return {self._reader.typed(kind)}
         given = {each.arg: each.value for each in node.keywords}
-        name = scope.resolve(node.args[0] if node.args else given.get("name"))
-        return {name if isinstance(name, str) else None}
+        return self._texts(node.args[0] if node.args else given.get("name"), scope)
+
+    def _texts(self, node: ast.expr | None, scope: Scope) -> Names:
+        """Return the texts that an expression may be, or be made of."""
+        key = ("text", id(scope.node), id(node))
+        if node is None or key in self._under_way:
+            return {None}
+        values = scope.assigned.get(node.id, []) if isinstance(node, ast.Name) else []
+        parts = parts_of(node) or ([] if len(values) == 1 and values[0] is None else values)
+        if not parts or isinstance(node, ast.BinOp):
+            return _texts_of(scope.resolve(node))
+        self._under_way.append(key)
+        names: Names = set()
+        for part in parts:
+            names |= self._texts(part, scope)
+        self._under_way.pop()
+        return names
 
     def _from_context(self, node: ast.Call, scope: Scope) -> Names:
         method = cast("ast.Attribute", node.func).attr
@@ -351,30 +366,19 @@ class _Reading:
         return Mention(WAITS, value if isinstance(value, str) else self._reader.typed(value))
 
 
+def _texts_of(value: Any) -> Names:
+    """Return a text, or those in a tuple or the like."""
+    if isinstance(value, str):
+        return {value}
+    if isinstance(value, (tuple, list, set, frozenset)) and value:
+        items = cast("Sequence[Any]", [*value][:_LONGEST])
+        return {each if isinstance(each, str) else None for each in items}
+    return {None}
+
+
 def _in_order(names: Names) -> list[str | None]:
     """Return names in the same order in every process, what is not known last."""
     return sorted(names, key=lambda name: (name is None, name or ""))
-
-
-def _parts(node: ast.expr) -> list[ast.expr] | None:
-    """Return the expressions of which this one gives one or all; None if it is no such thing."""
-    found: list[ast.expr] | None = None
-    match node:
-        case ast.List() | ast.Tuple() | ast.Set():
-            found = node.elts
-        case ast.IfExp():
-            found = [node.body, node.orelse]
-        case ast.BoolOp():
-            found = node.values
-        case ast.BinOp(op=ast.Add()):
-            found = [node.left, node.right]
-        case ast.ListComp() | ast.SetComp() | ast.GeneratorExp():
-            found = [node.elt]
-        case ast.Await() | ast.Starred() | ast.NamedExpr():
-            found = [node.value]
-        case _:
-            pass
-    return found
 
 
 def _is_context(node: ast.AST, scope: Scope) -> bool:
