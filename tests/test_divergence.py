@@ -1,6 +1,6 @@
 """How a run that is executed again diverges, and what of that is intended."""
 
-# ruff: noqa: ARG001 - handlers have the parameters that users would write
+# ruff: noqa: ARG001, ARG005 - handlers have the parameters that users would write
 
 from __future__ import annotations
 
@@ -224,6 +224,27 @@ async def test_an_upcaster_that_fails_on_an_old_event(path):
     assert found.kind == "error"
     assert "upcaster" in found.message
     assert "KeyError" in found.message
+
+
+async def test_an_emitted_event_that_no_longer_fits_is_compared_as_it_is(path):
+    @dataclass
+    class Sold:
+        price: int
+
+    def setup(workflow: WorkflowManager, price: int = 1) -> None:
+        @workflow.on("a")
+        async def sell(event):
+            yield Sold(price)
+
+        workflow.register(Sold, lambda sold: None, name="see")
+
+    def newer(workflow: WorkflowManager) -> None:
+        setup(workflow, 2)
+        workflow.upcaster(Sold, 1)(lambda data: data["nothing"])
+
+    archive = await record(path, setup, ONE)
+    found = await again(archive, newer)
+    assert (found.kind, found.differences[0].path) == ("emitted", "emitted.Sold.data.price")
 
 
 async def test_a_state_class_that_has_changed(path):

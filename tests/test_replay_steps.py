@@ -10,6 +10,8 @@ import sqlalchemy
 from again import ONE, TWO, again, handling, record
 from watching import query
 
+from flowstore import WorkflowEvent
+
 # --- steps ---------------------------------------------------------------------------------
 
 
@@ -119,3 +121,18 @@ async def test_statements_are_left_out(path):
     archive = await record(path, handling(handle), ONE)
     assert await again(archive, handling(handle)) is None
     assert query(path, "SELECT count(*) FROM mine") == [(1,)]
+
+
+async def test_what_a_step_has_shown_is_not_missed(path):
+    async def handle(event, ctx):
+        async def work():
+            ctx.emit(WorkflowEvent.progress("in the step", "half"))
+            return 1
+
+        ctx.emit(WorkflowEvent.progress("before", "it"))
+        ctx.state["one"] = await ctx.step("work", work)
+        ctx.emit(WorkflowEvent.progress("behind", "it"))
+
+    archive = await record(path, handling(handle), ONE)
+    assert [each.name for each in archive.events] == ["a", *["progress"] * 3]
+    assert await again(archive, handling(handle)) is None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from flowstore.change import apply, copied
 from flowstore.door import decode_json
+from flowstore.errors import FlowstoreError
 from flowstore.events import ERROR, PROGRESS
 from flowstore.replay import arranged, place
 from flowstore.replay.difference import ABSENT, Difference, child, covers, differences
@@ -189,10 +190,15 @@ class Judge:
         where, base = scene.origin_of(stored.position, name)
         prefix = f"{where}/{base}/"
         failure = f"{stored.position}/{name}/{ERROR}"
-        is_retried = (stored.position, name) in self._record.retried or where != stored.position
+        # What a step has shown is not shown again, nor what another attempt has.
+        is_unsure = (
+            (stored.position, name) in self._record.retried
+            or where != stored.position
+            or self._record.has_told_in_steps(stored, name, prefix)
+        )
         for event in scene.announced:
             if event.id.startswith(prefix):
-                yield from self._announced(stored, name, event, is_unsure=is_retried)
+                yield from self._announced(stored, name, event, is_unsure=is_unsure)
         for event in done.events:
             chosen = done.choosers.get(event.id)
             is_mine = event.id.startswith(prefix) if chosen is None else chosen.recorded_as == name
@@ -201,7 +207,7 @@ class Judge:
         was = self._record.row(stored.position, name)
         if was is not None:
             yield from self._missing(stored, was, where, prefix)
-            if is_over(was) and not is_retried:
+            if is_over(was) and not is_unsure:
                 yield from self._unannounced(stored, name, prefix, was.started_at)
 
     def _announced(
@@ -277,10 +283,14 @@ class Judge:
             yield _divergence(stored, name, "emitted", problem, (expected, None), found)
 
     def _shown(self, event: NewEvent | StoredEvent) -> dict[str, Any]:
-        """Return an event as it is compared, brought up to this code's version."""
+        """Return an event as it is compared, brought up to this code's version if that can be."""
+        try:
+            data = self._codec.decode(event.name, event.version, event.data)
+        except FlowstoreError:
+            data = decode_json(event.data)
         return {
             "name": event.name,
-            "data": self._codec.decode(event.name, event.version, event.data),
+            "data": data,
             "metadata": decode_json(event.metadata),
             "error": _lasting(event.error),
         }

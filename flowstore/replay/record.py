@@ -8,8 +8,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 from flowstore.errors import StoreCorruptError
+from flowstore.events import PROGRESS
 from flowstore.store import arranged
-from flowstore.store.base import DEAD, EXPIRED, PARKED, RETRIED, STALE
+from flowstore.store.base import DEAD, EXPIRED, PARKED, POSTPONED, RETRIED, STALE
 from flowstore.store.lineage import ancestors
 
 if TYPE_CHECKING:
@@ -90,6 +91,25 @@ class Record:
     def events(self) -> dict[str, StoredEvent]:
         """The run's events by id."""
         return {event.id: event for event in self.archive.events}
+
+    @cached_property
+    def _steps(self) -> dict[Place, list[tuple[int, int]]]:
+        """When the steps of each handler began and ended."""
+        found: dict[Place, list[tuple[int, int]]] = {}
+        for step in self.archive.steps:
+            times = found.setdefault((step.position, step.handler), [])
+            times.append((step.started_at, step.started_at + step.duration))
+        return found
+
+    def has_told_in_steps(self, stored: StoredEvent, handler: str, prefix: str) -> bool:
+        """Tell whether events of this prefix may have been announced by a step's function."""
+        times = self._steps.get((stored.position, handler)) if self.archive.steps else None
+        return times is not None and any(
+            event.id.startswith(prefix)
+            and event.name == PROGRESS
+            and any(began <= event.created_at <= ended for began, ended in times)
+            for event in self.caused.get(stored.id, ())
+        )
 
     @cached_property
     def tokens(self) -> dict[str, str]:
@@ -208,4 +228,4 @@ def is_repeatable(row: TransitionRow) -> bool:
 
 def is_over(row: TransitionRow) -> bool:
     """Tell whether the handler has done with the event."""
-    return row.outcome not in (RETRIED, PARKED, "postponed")
+    return row.outcome not in (RETRIED, PARKED, POSTPONED)
