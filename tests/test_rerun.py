@@ -325,6 +325,65 @@ async def test_a_dead_letter_that_was_retried_is_executed_again_too(path):
     assert {each.position for each in report.accepted} == {1}
 
 
+async def retried(path: Any, **setups: Any) -> Any:
+    """Handle an event with one program, and its dead letter with another."""
+    await record(path, setups["before"], ONE)
+    workflow = WorkflowManager(path)
+    setups["after"](workflow)
+    await workflow.run(RUN).retry_dead(1)
+    await workflow.resume()
+    [archive] = await (await workflow.program.reader()).read_archives([RUN])
+    await workflow.close()
+    assert [row.outcome for row in archive.transitions] == ["dead", "handled"]
+    return archive
+
+
+def asking(answers: list[Any], *, wrapped: bool = False) -> Any:
+    """Return a setup whose handler fails as its second step does."""
+
+    def ask() -> Any:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def handle(event, ctx):
+        ctx.state["first"] = await ctx.step("first", str, event.data)
+        yield WorkflowEvent.progress("ask", "asking")
+        try:
+            ctx.state["answer"] = await ctx.step("ask", ask)
+        except OSError as error:
+            if wrapped:
+                raise RuntimeError("it cannot be asked") from error
+            raise
+        ctx.state["last"] = await ctx.step("last", str, 3)
+        yield WorkflowEvent.progress("ask", "asked")
+        yield WorkflowEvent("asked", ctx.state["answer"], id="asked-1")
+        yield WorkflowEvent("asked", ctx.state["answer"])
+
+    return handling(handle)
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+@pytest.mark.parametrize("error", [OSError("no\nanswer"), ConnectionError()])
+async def test_a_step_that_a_retry_has_done_fails_where_it_failed_first(path, error, wrapped):
+    setup = asking([error, "yes"], wrapped=wrapped)
+    archive = await retried(path, before=setup, after=setup)
+    assert await again(archive, asking([], wrapped=wrapped)) is None
+    found = await again(archive, asking([], wrapped=not wrapped))
+    assert (found.position, found.kind) == (1, "outcome")
+
+
+async def test_a_step_that_only_a_retry_has_reached_is_not_recorded_before(path):
+    async def fail(event, ctx):
+        await ctx.step("first", str, event.data)
+        raise ConnectionError("not in a step")
+
+    archive = await retried(path, before=handling(fail), after=asking(["yes"]))
+    found = await again(archive, asking([]))
+    assert (found.position, found.kind, found.actual) == (1, "step", "ask")
+
+
 # --- forks -----------------------------------------------------------------------------------
 
 

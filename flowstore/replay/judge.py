@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import TYPE_CHECKING, Any, Final
 
@@ -208,7 +209,7 @@ class Judge:
         if was is not None:
             yield from self._missing(stored, was, where, prefix)
             if is_over(was) and not is_unsure:
-                yield from self._unannounced(stored, name, prefix, was.started_at)
+                yield from self._unannounced(stored, was, prefix)
 
     def _announced(
         self, stored: StoredEvent, name: str, event: NewEvent, *, is_unsure: bool
@@ -250,10 +251,12 @@ class Judge:
         elif is_over(was):
             cause = self._record.at(where).id
             failure = f"{stored.position}/{was.handler}/{ERROR}"
+            # What bears the name of one that failed for good was emitted when it was retried.
+            begin = prefix if was.outcome != DEAD else failure
             mine = [
                 event
                 for event in self._record.caused.get(cause, ())
-                if event.id not in self._seen and _is_of(event.id, prefix, failure)
+                if event.id not in self._seen and _is_of(event.id, begin, failure)
             ]
         else:
             mine = []
@@ -261,16 +264,18 @@ class Judge:
             yield from self._gone(stored, was.handler, original)
 
     def _unannounced(
-        self, stored: StoredEvent, name: str, prefix: str, since: int
+        self, stored: StoredEvent, was: TransitionRow, prefix: str
     ) -> Iterator[Divergence]:
+        # Behind the end of one that failed for good it was announced when it was retried.
+        end = was.started_at + was.duration if was.outcome == DEAD else math.inf
         for original in self._record.caused.get(stored.id, ()):
             if (
                 original.id not in self._seen
-                and original.created_at >= since
+                and was.started_at <= original.created_at <= end
                 and original.id.startswith(prefix)
                 and _ANNOUNCED.fullmatch(original.id, len(prefix))
             ):
-                yield from self._gone(stored, name, original)
+                yield from self._gone(stored, was.handler, original)
 
     def _gone(
         self, stored: StoredEvent, name: str | None, original: StoredEvent

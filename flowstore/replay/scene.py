@@ -16,7 +16,8 @@ from flowstore.outside import refusal
 from flowstore.replay.chunks import Streams
 from flowstore.replay.place import reached_from
 from flowstore.replay.report import Divergence, Moment
-from flowstore.store.base import Behind, Load, LoadParked, ParkedWork
+from flowstore.replay.undone import LaterSteps, raised_in_step
+from flowstore.store.base import DEAD, Behind, Load, LoadParked, ParkedWork
 from flowstore.stream import has_streams
 
 if TYPE_CHECKING:
@@ -28,8 +29,16 @@ if TYPE_CHECKING:
     from flowstore.engine.program import Program
     from flowstore.replay.record import Record
     from flowstore.replay.report import Kind
+    from flowstore.replay.undone import Key
     from flowstore.state import State
-    from flowstore.store.base import Committed, NewEvent, Operation, StepRow, StoredEvent
+    from flowstore.store.base import (
+        Committed,
+        NewEvent,
+        Operation,
+        StepRow,
+        StoredEvent,
+        TransitionRow,
+    )
     from flowstore.token import Claimed
 
     Before = Callable[[Moment], None]
@@ -113,6 +122,8 @@ class Scene:
         self._live = live
         self._before = before
         self._attempt: Attempt | None = None
+        self._later = LaterSteps(record.archive)
+        self._undone: dict[Key, str | None] = {}
 
     @property
     def is_debugged(self) -> bool:
@@ -185,9 +196,10 @@ class Scene:
         """Take note that a handler's function is called now; let a debugger in."""
         self._attempt = attempt
         self.entered.add(attempt.recorded_as)
+        row = self.record.row(attempt.position, attempt.recorded_as)
+        self._take_back(attempt, row)
         if self._before is None:
             return
-        row = self.record.row(attempt.position, attempt.recorded_as)
         moment = Moment(
             position=attempt.position,
             handler=attempt.recorded_as,
@@ -201,6 +213,15 @@ class Scene:
             self._before(moment)
         finally:
             refusal.reset(unguarded)
+
+    def _take_back(self, attempt: Attempt, row: TransitionRow | None) -> None:
+        """Have the steps not done that only a later attempt has done."""
+        steps = attempt.run.steps
+        steps.update(self._undone)
+        self._undone = {}
+        if row is not None and row.outcome == DEAD:
+            place = self.origin_of(attempt.position, attempt.recorded_as)
+            self._undone = {key: steps.pop(key) for key in self._later.done_after(row, place)}
 
     async def call_plain(self, name: str, function: Callable[[], Any]) -> Any:
         """Call a plain function in a thread, or right here for a debugger."""
@@ -226,10 +247,13 @@ class Scene:
         name = place[2]
         if name in self._live:
             return _unguarded(call_step(name, function, arguments, keywords))
+        handler = None if self._attempt is None else self._attempt.recorded_as
         failure = self.record.failures.get(place)
+        if place in self._undone:
+            row = self.record.row(self._position, handler or "")
+            failure = None if row is None else raised_in_step(row)
         if failure is not None:
             raise raised_again(failure)
-        handler = None if self._attempt is None else self._attempt.recorded_as
         which = "" if place[3] == 1 else f", call {place[3]} of that name,"
         return self.halt(
             "step",
