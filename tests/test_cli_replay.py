@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import pty
 import subprocess
@@ -17,6 +18,7 @@ from flowstore import WorkflowEvent
 from flowstore.cli.loading import load
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 PROGRAM = '''
@@ -72,13 +74,15 @@ async def _place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "more.py").write_text(PROGRAM.replace('"ask", str', '"ask more", str'))
     (tmp_path / "broken.py").write_text("import json\n1 / 0\n")
     (tmp_path / "lacking.py").write_text("import no_such_thing\n")
+    (tmp_path / "cut.py").write_text("def cut(:\n")
+    (tmp_path / "ending.py").write_text("from sys import exit\nexit(0)\n")
     workflow = load("shop:build")
     for name, data in (("add", 1), ("add", 2), ("plain", "x")):
         async for _ in workflow.process(WorkflowEvent(name, data), correlation_id="order-7"):
             pass
     await workflow.close()
     yield
-    for name in ("shop", "changed", "more", "broken", "lacking"):
+    for name in ("shop", "changed", "more", "broken", "lacking", "cut", "ending", "main"):
         sys.modules.pop(name, None)
 
 
@@ -159,6 +163,8 @@ def test_the_store_stays_as_it_was_and_no_other_is_made(tmp_path, capfd):
         ("no_shop.py:workflow", "there is no file 'no_shop.py'"),
         ("broken:workflow", "'broken' failed: ZeroDivisionError: division by zero ("),
         ("lacking:workflow", "'lacking' failed: ModuleNotFoundError: No module named"),
+        ("cut:workflow", "'cut' failed: SyntaxError: invalid syntax (cut.py, line 1)\n"),
+        ("ending:workflow", "'ending' ends the process when it is loaded (sys.exit(0)); put"),
     ],
 )
 def test_a_program_that_is_not_there(app, problem, capfd):
@@ -167,6 +173,33 @@ def test_a_program_that_is_not_there(app, problem, capfd):
     assert called.err.startswith("flowstore: Invalid value for --app: ")
     assert problem in called.err
     assert called.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("caught", ["ZeroDivisionError", "BaseException"])
+def test_a_program_that_runs_its_workflow_when_it_is_imported_is_kept_from_it(
+    caught, capfd, tmp_path
+):
+    """G12: not even what it would do as a program is done by looking at a run."""
+    started = f"""
+async def main():
+    try:
+        async with workflow:
+            await workflow.send(WorkflowEvent("add", 7), correlation_id="order-8")
+    except {caught}:
+        print("caught")
+
+asyncio.run(main())
+"""
+    (tmp_path / "main.py").write_text(PROGRAM + started)
+    before = Called(capfd, "runs", "--store", "runs.db").out
+    called = replay(capfd, "main:workflow")
+    assert called.code == 2
+    assert "'main' uses the store runs.db when it is loaded; put what it does" in called.err
+    assert '`if __name__ == "__main__":`' in called.err
+    assert Called(capfd, "runs", "--store", "runs.db").out == before
+    guarded = started.replace("asyncio.run", 'if __name__ == "__main__":\n    asyncio.run')
+    (tmp_path / "main.py").write_text(PROGRAM + guarded)
+    assert replay(capfd, "main:workflow").code == 0
 
 
 def test_a_run_that_is_not_there(capfd):
@@ -184,16 +217,29 @@ def test_a_run_that_is_not_there(capfd):
 # --- the debugger ----------------------------------------------------------------------------
 
 
-def debug(
-    commands: str, *words: str, app: str = "shop:workflow", store: str = "runs.db"
-) -> list[str]:
+def debug_apart(commands: str, *words: str, app: str, store: str) -> list[str]:
     done = start("replay", "order-7", "--store", store, "--app", app, *words, input=commands)
     assert done.stderr == ""
     return done.stdout.replace("(Pdb) ", "").splitlines()
 
 
-def test_pdb_stops_in_the_handler_that_failed():
-    told = debug("p event.data, ctx.state['total'], ctx.attempt\nn\np rest\nc\n", "--pdb")
+@pytest.fixture
+def debug(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Called]:
+    """Replay with commands for the debugger, in this process."""
+
+    def call(commands: str, *words: str, app: str = "shop:workflow") -> Called:
+        monkeypatch.setattr(sys, "stdin", io.StringIO(commands))
+        called = replay(capfd, app, *words)
+        called.lines = called.out.replace("(Pdb) ", "").splitlines()
+        return called
+
+    return call
+
+
+def test_pdb_stops_in_the_handler_that_failed(debug):
+    told = debug("p event.data, ctx.state['total'], ctx.attempt\nn\np rest\nc\n", "--pdb").lines
     assert told[0] == "position 4, 'divide': handler 'share', attempt 1, which was dead"
     assert told[1].endswith("shop.py(18)divide()")
     assert told[2] == "-> rest = event.data - 3"
@@ -214,14 +260,14 @@ async def test_pdb_passes_other_handlers_of_the_event(tmp_path):
         pass
     await workflow.close()
     words = {"app": "watched:workflow", "store": "watched.db"}
-    told = debug("c\n", "--pdb", **words)
+    told = debug_apart("c\n", "--pdb", **words)
     assert told[0] == "position 2, 'divide': handler 'share', attempt 1, which was dead"
-    told = debug("c\nc\n", "--break", "2", **words)
+    told = debug_apart("c\nc\n", "--break", "2", **words)
     assert told[0] == "position 2, 'divide': handler 'watch', attempt 1, which was handled"
 
 
-def test_pdb_stops_where_it_diverges_if_that_comes_first():
-    told = debug("n\np total\nc\n", "--pdb", app="changed:workflow")
+def test_pdb_stops_where_it_diverges_if_that_comes_first(debug):
+    told = debug("n\np total\nc\n", "--pdb", app="changed:workflow").lines
     assert told[0] == "position 1, 'add': handler 'add', attempt 1, which was handled"
     assert told[2] == '-> total = ctx.state.get("total", 0) + 2 * event.data'
     assert told[5] == "2"
@@ -236,30 +282,27 @@ def test_pdb_stops_where_it_diverges_if_that_comes_first():
         ("6", "-> found = event.data", '-> ctx.state["plain"] = found'),
     ],
 )
-def test_break_stops_in_each_kind_of_handler(position, first, then):
+def test_break_stops_in_each_kind_of_handler(position, first, then, debug):
     """An async generator, a plain function, a coroutine with a timeout."""
-    told = debug("n\nc\n", "--break", position)
+    told = debug("n\nc\n", "--break", position).lines
     assert told[2] == first
     assert told[4] == then
     assert "identical" in told[-1]
 
 
-def test_stepping_leaves_out_what_is_not_the_users():
-    told = debug("n\n" * 5 + "c\n", "--break", "1")
+def test_stepping_leaves_out_what_is_not_the_users(debug):
+    told = debug("n\n" * 5 + "c\n", "--break", "1").lines
     places = [line for line in told if line.startswith("> ")]
     assert len(places) >= 4
     assert all("shop.py" in line for line in places)
 
 
-def test_quitting_the_debugger():
-    words = ("replay", "order-7", "--store", "runs.db", "--app", "shop:workflow")
-    done = start(*words, "--break", "2", input="q\n")
-    assert done.returncode == 1
-    assert done.stderr == "(the debugger was left, so nothing was compared)\n"
-    assert "Traceback" not in done.stdout
-    done = start(*words, "--break", "2", input="")
-    assert done.returncode == 1
-    assert done.stderr == "(the debugger was left, so nothing was compared)\n"
+@pytest.mark.parametrize("commands", ["q\n", ""])
+def test_quitting_the_debugger(commands, debug):
+    called = debug(commands, "--break", "2")
+    assert called.code == 1
+    assert called.err == "(the debugger was left, so nothing was compared)\n"
+    assert "Traceback" not in called.out
 
 
 def test_nothing_to_stop_at(capfd):
@@ -294,8 +337,8 @@ def test_the_debugger_in_a_terminal():
     assert b"identical" in shown
 
 
-def test_what_is_typed_may_reach_outside(tmp_path):
-    told = debug("!open('made', 'w').close()\nc\n", "--break", "2")
+def test_what_is_typed_may_reach_outside(tmp_path, debug):
+    told = debug("!open('made', 'w').close()\nc\n", "--break", "2").lines
     assert "identical" in told[-1]
     assert (tmp_path / "made").exists()
 

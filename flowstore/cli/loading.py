@@ -6,17 +6,27 @@ import importlib
 import inspect
 import sys
 import traceback
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import typer
 
 from flowstore.manager import WorkflowManager
+from flowstore.outside import refusal
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import ModuleType
 
+_Made = TypeVar("_Made")
+
 _EXAMPLE = "such as shop.orders:workflow"
+_UNDER_MAIN = 'put what it does when it is started under `if __name__ == "__main__":`'
+
+
+class _Reached(BaseException):
+    """The program uses a store while it is loaded; no Exception, so that no one handles it."""
 
 
 def load(app: str) -> WorkflowManager:
@@ -53,7 +63,7 @@ def _module(name: str) -> ModuleType:
         sys.path.insert(0, str(path.parent))
         name = path.stem
     try:
-        return importlib.import_module(name)
+        return _without_a_store(name, partial(importlib.import_module, name))
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise _failed(name, error) from error
@@ -77,7 +87,7 @@ def _made(factory: Any, app: str) -> WorkflowManager:
     except ValueError:  # it does not say what it takes
         pass
     try:
-        made: object = factory()
+        made: object = _without_a_store(app, factory)
     except Exception as error:
         raise _failed(app, error) from error
     if inspect.iscoroutine(made):
@@ -86,6 +96,35 @@ def _made(factory: Any, app: str) -> WorkflowManager:
     if not isinstance(made, WorkflowManager):
         raise _refusal(f"{app!r} returned {type(made).__name__}, no WorkflowManager")
     return made
+
+
+def _without_a_store(name: str, work: Callable[[], _Made]) -> _Made:
+    """Have the user's code do its work, which must not be what its workflow is there for (G12).
+
+    Raises:
+        typer.BadParameter: it uses a store, or ends the process.
+    """
+    reached: list[str] = []
+
+    def refuse(what: str) -> NoReturn:
+        reached.append(what)
+        raise _Reached
+
+    token = refusal.set(refuse)
+    try:
+        made = work()
+    except SystemExit as error:
+        message = f"{name!r} ends the process when it is loaded (sys.exit({error.code!r}))"
+        raise _refusal(f"{message}; {_UNDER_MAIN}") from error
+    except BaseException:
+        if not reached:
+            raise
+    else:
+        if not reached:
+            return made
+    finally:
+        refusal.reset(token)
+    raise _refusal(f"{name!r} uses {reached[0]} when it is loaded; {_UNDER_MAIN}")
 
 
 def _workflows(found: object) -> str:
@@ -97,6 +136,8 @@ def _failed(name: str, error: Exception) -> typer.BadParameter:
     """Say that the user's own code failed, and where."""
     frames = traceback.extract_tb(error.__traceback__)
     place = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
+    if isinstance(error, SyntaxError):  # which says where it is by itself
+        place = ""
     return _refusal(f"{name!r} failed: {type(error).__name__}: {error}{place}")
 
 
