@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import sqlite3
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from flowstore.errors import (
     FlowstoreError,
@@ -249,11 +249,12 @@ class Session:
     def _chained(self, events: list[base.StoredEvent]) -> list[tuple[Any, ...]]:
         """Return the rows of new events with their hashes, and note these in their runs."""
         rows: list[tuple[Any, ...]] = []
+        link = chain.link
+        # In memory: whoever evicts a run writes what waits first. No cast: this is the hot path.
+        find: Callable[[int], Any] = self._rows.run_by_id
         for event in events:
-            # In memory: whoever evicts a run writes what waits first.
-            run = cast("base.RunRow", self._rows.run_by_id(event.run_id))
-            before = run.chain or chain.begin(run.correlation_id)
-            run.chain = after = chain.link(before, event[1:])
+            run = find(event[0])
+            run.chain = after = link(run.chain or chain.begin(run.correlation_id), event[1:])
             rows.append((*event, after))
         return rows
 
