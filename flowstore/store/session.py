@@ -251,7 +251,7 @@ class Session:
         rows: list[tuple[Any, ...]] = []
         link = chain.link
         # In memory: whoever evicts a run writes what waits first. No cast: this is the hot path.
-        find: Callable[[int], Any] = self._rows.run_by_id
+        find: Any = self._rows.run_by_id
         for event in events:
             run = find(event[0])
             run.chain = after = link(run.chain or chain.begin(run.correlation_id), event[1:])
