@@ -76,11 +76,11 @@ async def test_the_weather_assistant(tmp_path):
 
 
 async def test_the_transcode_farm(tmp_path):
-    words = ("--videos", 3, "--segments", 2)
+    words = ("--videos", 2, "--segments", 1)
     assert run("transcode_farm.py", *words, cwd=tmp_path).returncode == 0
     farm = importlib.import_module("transcode_farm")
-    parts = farm.Thumbnails(tmp_path / "orders"), farm.Display(18)
-    reports = await execute_again(tmp_path, farm.build(":memory:", 2, "processes", *parts))
+    parts = farm.Thumbnails(tmp_path / "orders"), farm.Display(6)
+    reports = await execute_again(tmp_path, farm.build(":memory:", 1, "processes", *parts))
     assert {each.status for each in reports} == {"completed"}
 
 

@@ -63,7 +63,7 @@ moment = st.none() | st.none() | st.integers(0, 60)
 
 
 @given(st.lists(st.tuples(sent, moment), min_size=3, max_size=8))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_a_random_run_is_identical_when_it_is_executed_again(actions):
     with tempfile.TemporaryDirectory() as folder:
         asyncio.run(_execute_again(Path(folder) / "runs.db", actions))
