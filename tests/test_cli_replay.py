@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import io
 import os
 import pty
+import shutil
 import subprocess
 import sys
 import textwrap
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from command_line import Called, settle, start
@@ -18,7 +20,7 @@ from flowstore import WorkflowEvent
 from flowstore.cli.loading import load
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 PROGRAM = '''
@@ -63,24 +65,36 @@ nothing = None
 '''
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A program, copies that are not the same, and a run that the first one has made."""
+    folder = tmp_path_factory.mktemp("made")
+    (folder / "shop.py").write_text(PROGRAM)
+    (folder / "changed.py").write_text(PROGRAM.replace("+ event.data", "+ 2 * event.data"))
+    (folder / "more.py").write_text(PROGRAM.replace('"ask", str', '"ask more", str'))
+    (folder / "broken.py").write_text("import json\n1 / 0\n")
+    (folder / "lacking.py").write_text("import no_such_thing\n")
+    (folder / "cut.py").write_text("def cut(:\n")
+    (folder / "ending.py").write_text("from sys import exit\nexit(0)\n")
+    parts: dict[str, Any] = {}
+    exec(PROGRAM.replace("runs.db", str(folder / "runs.db")), parts)  # noqa: S102 - ours
+
+    async def handle() -> None:
+        workflow = parts["workflow"]
+        for name, data in (("add", 1), ("add", 2), ("plain", "x")):
+            async for _ in workflow.process(WorkflowEvent(name, data), correlation_id="order-7"):
+                pass
+        await workflow.close()
+
+    asyncio.run(handle())
+    return folder
+
+
 @pytest.fixture(autouse=True)
-async def _place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A program, a copy that is not the same, and a run that the first one has made."""
+def _place(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
     settle(tmp_path, monkeypatch)
     monkeypatch.setattr(sys, "path", [*sys.path])
-    (tmp_path / "shop.py").write_text(PROGRAM)
-    changed = PROGRAM.replace("+ event.data", "+ 2 * event.data")
-    (tmp_path / "changed.py").write_text(changed)
-    (tmp_path / "more.py").write_text(PROGRAM.replace('"ask", str', '"ask more", str'))
-    (tmp_path / "broken.py").write_text("import json\n1 / 0\n")
-    (tmp_path / "lacking.py").write_text("import no_such_thing\n")
-    (tmp_path / "cut.py").write_text("def cut(:\n")
-    (tmp_path / "ending.py").write_text("from sys import exit\nexit(0)\n")
-    workflow = load("shop:build")
-    for name, data in (("add", 1), ("add", 2), ("plain", "x")):
-        async for _ in workflow.process(WorkflowEvent(name, data), correlation_id="order-7"):
-            pass
-    await workflow.close()
     yield
     for name in ("shop", "changed", "more", "broken", "lacking", "cut", "ending", "main"):
         sys.modules.pop(name, None)
