@@ -76,7 +76,7 @@ def test_help_names_every_command_and_the_exit_codes():
         *((group, name) for group in GROUPS for name in GROUPS[group]),
     ],
 )
-def test_help_of_each_command_has_an_example_that_is_understood(
+def test_help_of_each_command_has_its_exit_codes_and_an_example_that_is_understood(
     words: tuple[str, ...], capfd: pytest.CaptureFixture[str]
 ):
     called = Called(capfd, *words, "--help")
@@ -84,6 +84,7 @@ def test_help_of_each_command_has_an_example_that_is_understood(
     assert f"Usage: flowstore {' '.join(words)} " in called.out
     assert "--store" in called.out
     assert "--json" in called.out
+    assert re.search(r"(?i)\bexits with [012]", " ".join(called.out.split()))
     assert f"Example: flowstore {' '.join(words)}" in called.out
 
 

@@ -434,6 +434,9 @@ def test_the_command_removes_runs_and_gives_room_back(store, capfd):
         "flowstore.db: 30 runs with 90 events would be removed\n",
     )
     assert len(Called(capfd, "runs", "--json").json) == 32
+    for words in (("--status", "idle,completed"), ("--status", "completed", "--status", "idle")):
+        told = Called(capfd, "prune", "--older-than", "0s", "--dry-run", "--json", *words).json
+        assert told["runs"] == 31
     called = Called(capfd, "prune", "--older-than", "0s", "--batch", "7", "--json")
     said = called.json
     assert (said["runs"], said["events"], said["left"], said["problem"]) == (30, 90, 0, None)

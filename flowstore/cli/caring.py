@@ -22,7 +22,10 @@ room.add_typer(database, name="db")
 
 @database.command("upgrade", epilog="Example: flowstore db upgrade --store runs.db")
 def _upgrade(*, store: Store = STORE, as_json: Json = False) -> Action:
-    """Create the database, or upgrade it after a backup."""
+    """Create the database, or upgrade it after a backup.
+
+    Exits with 1 if it cannot be upgraded; then it is as it was.
+    """
     from flowstore.cli import database
 
     return partial(database.upgrade, store, as_json=as_json)
@@ -30,7 +33,10 @@ def _upgrade(*, store: Store = STORE, as_json: Json = False) -> Action:
 
 @database.command("current", epilog="Example: flowstore db current")
 def _current(*, store: Store = STORE, as_json: Json = False) -> Action:
-    """Print the revision of the database's schema."""
+    """Print the revision of the database's schema.
+
+    Exits with 1 if there is none.
+    """
     from flowstore.cli import database
 
     return partial(database.print_current, store, as_json=as_json)
@@ -85,11 +91,14 @@ def _prune(
         ),
     ],
     status: Annotated[
-        str,
+        list[str] | None,
         typer.Option(
-            "--status", metavar="LIST", help="Of these: completed,failed,cancelled and idle."
+            "--status",
+            metavar="LIST",
+            help="Of these: completed,failed,cancelled and idle; can be repeated.  [default: "
+            "completed,failed,cancelled]",
         ),
-    ] = "completed,failed,cancelled",
+    ] = None,
     workflow: Annotated[
         str | None, typer.Option("--workflow", metavar="NAME", help="Only runs of this workflow.")
     ] = None,
@@ -111,7 +120,8 @@ def _prune(
     Those go that nothing is outstanding in and no worker has. What ends this in the middle
     leaves whole runs, and the next call goes on. The ids of events that came from outside are
     kept: sent again they are duplicates, and anything else for a run that was closed is stale.
-    A run that was idle begins anew. The newest run stays, and that of the newest event.
+    A run that was idle begins anew. The newest run stays, and that of the newest event. Exits
+    with 0, also if there was none to remove.
     """
     from flowstore.cli import prune
 
@@ -119,7 +129,7 @@ def _prune(
         prune.prune,
         store,
         older_than,
-        status=status,
+        status=",".join(status or ("completed", "failed", "cancelled")),
         workflow=workflow,
         batch=batch,
         dry_run=dry_run,

@@ -88,7 +88,10 @@ def _complete(
 def _dead(
     run: AnyRun = None, *, limit: Limit = LIMIT, store: Store = STORE, as_json: Json = False
 ) -> Action:
-    """List dead letters, the youngest first."""
+    """List dead letters, the youngest first.
+
+    Exits with 1 if there is no such run; none that fits is no failure.
+    """
     from flowstore.cli import refused
 
     return partial(refused.list_dead, store, run, limit=limit, as_json=as_json)
@@ -123,7 +126,10 @@ def _show(
     store: Store = STORE,
     as_json: Json = False,
 ) -> Action:
-    """Show a dead letter: event, state of that moment, attempts, steps and traceback."""
+    """Show a dead letter: event, state of that moment, attempts, steps and traceback.
+
+    Exits with 1 if there is none, or several to choose from.
+    """
     from flowstore.cli import dead
 
     return partial(dead.show, store, run, position, handler, as_json=as_json)

@@ -41,7 +41,10 @@ def _runs(
     store: Store = STORE,
     as_json: Json = False,
 ) -> Action:
-    """List runs, the youngest first."""
+    """List runs, the youngest first.
+
+    Exits with 1 if there is no database; none that fits is no failure.
+    """
     from flowstore.cli import runs
 
     return partial(
@@ -54,7 +57,7 @@ def _show(run: RunName, *, store: Store = STORE, as_json: Json = False) -> Actio
     """Show a run: its status, counts, what it waits for, dead letters and drops.
 
     Of what it waits for it has the oldest 20, of dead letters, drops and unhandled events the
-    youngest 20 of each.
+    youngest 20 of each. Exits with 1 if there is no such run.
     """
     from flowstore.cli import runs
 
@@ -75,7 +78,10 @@ def _log(
     store: Store = STORE,
     as_json: Json = False,
 ) -> Action:
-    """Print a run's events and what became of each."""
+    """Print a run's events and what became of each.
+
+    Exits with 1 if there is no such run.
+    """
     from flowstore.cli import log
 
     return partial(log.print_log, store, run, after=after, limit=limit, as_json=as_json)
@@ -94,7 +100,10 @@ def _state(
     store: Store = STORE,
     as_json: Json = False,
 ) -> Action:
-    """Print a run's state as JSON, now or as it was after a position."""
+    """Print a run's state as JSON, now or as it was after a position.
+
+    Exits with 1 if there is no such run, or if it has not come so far.
+    """
     from flowstore.cli import runs
 
     return partial(runs.print_state, store, run, at=at, as_json=as_json)
@@ -256,7 +265,10 @@ def _drops(
     store: Store = STORE,
     as_json: Json = False,
 ) -> Action:
-    """List refused events with the reason, the youngest first."""
+    """List refused events with the reason, the youngest first.
+
+    Exits with 1 if there is no such run; none that fits is no failure.
+    """
     from flowstore.cli import refused
 
     return partial(refused.list_drops, store, run, reason=reason, limit=limit, as_json=as_json)

@@ -156,7 +156,8 @@ def _graph(
     """Show which handlers listen to and emit what.
 
     It is read from the code, without running it; ? stands for what only running it would tell.
-    Marked are events that nobody listens to, and handlers of events that nothing emits.
+    Marked are events that nobody listens to, and handlers of events that nothing emits. Exits
+    with 2 if the program cannot be loaded.
     """
     from flowstore.cli import graph
 
