@@ -221,28 +221,31 @@ def test_a_bug_is_found_in_three_commands_or_fewer(section):
 # --- negative controls ----------------------------------------------------------------------
 
 
-def test_the_unbroken_pipeline_is_found_sound(planted):
-    folder = planted("unbroken")
-    for line, said in (
-        (f"flowstore check --app {APP}", "12 runs of writing: 12 identical\n"),
-        ("flowstore verify", "…sound…\n"),
-        ("flowstore dead list", ""),
-        ("flowstore doctor", "…\nflowstore.db: well\n"),
-    ):
-        check(Command(line, said), shell(Command(line, ""), folder))
+def test_the_unbroken_pipeline_is_found_sound(all_planted, capfd, monkeypatch):
+    folder = all_planted / "planted" / "unbroken"
+    everything = Command(f"flowstore check --app {APP}", "12 runs of writing: 12 identical\n")
+    check(everything, shell(everything, folder))
+    settle(folder, monkeypatch)
+    for line, said in (("verify", ": sound: "), ("dead list", ""), ("doctor", ": well\n")):
+        called = Called(capfd, *line.split())
+        assert called.code == 0
+        assert said in called.out
 
 
-@pytest.mark.parametrize(("name", "keys"), [("charged-twice", 13), ("unbroken", 12)])
-def test_a_crash_charges_once_if_a_step_is_interrupted(tmp_path, name, keys):
-    """G3: killed before its result is recorded a step runs again, with the same key."""
-    folder = tmp_path / name
-    PLANTED["copy"](folder)
-    if name == "charged-twice":
-        PLANTED["changes"](name)[0].undo(folder)
-    PLANTED["die_and_go_on"](folder)
+def charges(folder):
+    """Return the keys under which the model was asked, once for each time."""
     lines = (folder / "desk" / "calls.jsonl").read_text(encoding="utf-8").splitlines()
-    asked = [call["key"] for call in map(json.loads, lines) if call["tool"] == "model"]
-    assert (len(asked), len(set(asked))) == (13, keys)
+    return [call["key"] for call in map(json.loads, lines) if call["tool"] == "model"]
+
+
+def test_a_crash_charges_once_if_it_interrupts_a_step(all_planted, tmp_path):
+    """G3: killed before its result is recorded a step runs again, with the same key."""
+    twice = charges(all_planted / "planted" / "charged-twice")
+    assert (len(twice), len(set(twice))) == (13, 13)
+    PLANTED["copy"](tmp_path / "charged-once")
+    PLANTED["die_and_go_on"](tmp_path / "charged-once")
+    once = charges(tmp_path / "charged-once")
+    assert (len(once), len(set(once))) == (13, 12)
 
 
 def test_the_comparison_can_fail():
@@ -260,41 +263,47 @@ NOT_THERE = [
 
 
 @pytest.mark.parametrize("line", NOT_THERE)
-def test_what_is_not_there_is_told_with_exit_code_1(planted, capfd, monkeypatch, line):
-    settle(planted("unbroken"), monkeypatch)
+def test_what_is_not_there_is_told_with_exit_code_1(all_planted, capfd, monkeypatch, line):
+    settle(all_planted / "planted" / "unbroken", monkeypatch)
     words = line.split()
     called = Called(capfd, *(words if len(words) > 1 else [line, "x"]))
     assert (called.code, called.out) == (1, ""), called.err
     assert called.err.count("\n") == 1
 
 
-def understood(span):
+@pytest.fixture(scope="module")
+def program():
+    return get_command(app)
+
+
+def understood(program, span):
     """Return the command that some code within a sentence names, and the options that it lacks."""
-    words, found = span.removeprefix("flowstore ").split(), get_command(app)
+    words, found = span.removeprefix("flowstore ").split(), program
     while words and words[0] in getattr(found, "commands", {}):
         found = found.commands[words.pop(0)]
     options = {name for parameter in found.params for name in parameter.opts}
     return found, [word for word in words if word.startswith("--") and word not in options]
 
 
-def test_commands_within_sentences_are_understood():
+def test_commands_within_sentences_are_understood(program):
     prose = re.sub(r"^```.*?^```$", "", PAGE, flags=re.MULTILINE | re.DOTALL)
     spans = [span.replace("\n", " ") for span in re.findall(r"`([^`]+)`", prose)]
-    named = [span for span in spans if understood(span)[0].name != understood("")[0].name]
+    found = {span: understood(program, span) for span in spans}
+    named = [span for span, (command, _) in found.items() if command is not program]
     assert {span for span in spans if span.startswith("flowstore ")} <= {
         *named,
         "flowstore COMMAND --help",
     }
     assert len(named) >= 30
-    assert {span: understood(span)[1] for span in named if understood(span)[1]} == {}
-    assert understood("flowstore check --no-such-thing")[1] == ["--no-such-thing"]
+    assert {span: found[span][1] for span in named if found[span][1]} == {}
+    assert understood(program, "flowstore check --no-such-thing")[1] == ["--no-such-thing"]
 
 
-def test_the_table_has_every_command():
+def test_the_table_has_every_command(program):
     table = PAGE.partition("\n## The commands")[2]
     named = {
         words.split()[0]
         for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
         for words in re.findall(r"`(.*?)`", row)
     }
-    assert named == set(get_command(app).commands)
+    assert named == set(program.commands)
