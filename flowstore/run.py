@@ -208,7 +208,7 @@ class Run:
             InvalidValueError: what is edited cannot be stored; says where.
         """
         from flowstore.replay.fork import Edits, fork  # noqa: PLC0415 - a worker needs none of it
-        from flowstore.replay.placing import place  # noqa: PLC0415
+        from flowstore.replay.fork_writing import place  # noqa: PLC0415
 
         runtime, name = self._runtime, self.correlation_id
         await self.info()

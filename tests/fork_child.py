@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowstore.codec import Codec
 from flowstore.replay.fork import fork
-from flowstore.replay.placing import place
+from flowstore.replay.fork_writing import place
 from flowstore.store.readonly import open_queries
 from flowstore.store.sqlite import SQLiteStore
 from flowstore.store.url import StoreUrl

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowstore import Context, Retry, WorkflowEvent, WorkflowManager
 from flowstore.replay import read_file, write_file
-from flowstore.replay.portable_kinds import KINDS
+from flowstore.replay.portable.kinds import KINDS
 from flowstore.store.base import Archive, Restore
 from flowstore.store.readonly import open_queries
 from flowstore.store.sqlite import SQLiteStore

@@ -16,9 +16,9 @@ from portable import archives_of, check_round_trip, live, told
 from programs import EXAMPLES, ROOT, environment
 
 from flowstore.replay import read_file, write_file
-from flowstore.replay.portable_kinds import KINDS, RUN
-from flowstore.replay.portable_paths import ROOTS
-from flowstore.replay.portable_redaction import Redaction
+from flowstore.replay.portable.kinds import KINDS, RUN
+from flowstore.replay.portable.paths import ROOTS
+from flowstore.replay.portable.redaction import Redaction
 
 if TYPE_CHECKING:
     from pathlib import Path

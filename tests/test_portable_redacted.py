@@ -19,8 +19,8 @@ from portable import EVERYTHING, archives_of, live, told
 from flowstore import change
 from flowstore.errors import ConfigurationError, StoreCorruptError
 from flowstore.replay import read_file, write_file
-from flowstore.replay.portable_redaction import Redaction
-from flowstore.replay.portable_secrets import Hiding, Tokens
+from flowstore.replay.portable.hiding import Hiding, Tokens
+from flowstore.replay.portable.redaction import Redaction
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

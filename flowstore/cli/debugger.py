@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from flowstore.outside import refusal
-from flowstore.replay.place import code_of
+from flowstore.replay.users_code import code_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

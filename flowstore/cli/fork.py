@@ -18,7 +18,7 @@ from flowstore.codec import Codec
 from flowstore.errors import InvalidValueError
 from flowstore.replay.cut import unrecorded
 from flowstore.replay.fork import Edits, fork
-from flowstore.replay.placing import place
+from flowstore.replay.fork_writing import place
 from flowstore.store.base import CLOSED, INTERNAL, PENDING
 from flowstore.store.sqlite import SQLiteStore
 from flowstore.store.url import parse

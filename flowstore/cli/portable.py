@@ -17,10 +17,10 @@ from flowstore.cli import output
 from flowstore.cli.reading import existing, file_of, find_run, read
 from flowstore.cli.times import moment_of
 from flowstore.errors import ConfigurationError, RunFileError
-from flowstore.replay.portable import RunWriter
-from flowstore.replay.portable_files import written_whole
-from flowstore.replay.portable_reading import STANDARD, FileLimits, read_file
-from flowstore.replay.portable_redaction import Redaction
+from flowstore.replay.portable.files import written_whole
+from flowstore.replay.portable.reading import STANDARD, FileLimits, read_file
+from flowstore.replay.portable.redaction import Redaction
+from flowstore.replay.portable.writing import RunWriter
 from flowstore.store.base import CLOSED, Restore
 from flowstore.store.sqlite import SQLiteStore
 from flowstore.store.url import parse

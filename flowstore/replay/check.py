@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from flowstore.errors import FlowstoreError
 from flowstore.replay.accepted import Accepted, AcceptedChanges, Trait, paths_of
+from flowstore.replay.difference import ignorable
 from flowstore.replay.rerun import rerun
 
 if TYPE_CHECKING:
@@ -164,6 +165,9 @@ class Checker:
         accepted: changes that are intended.
         guard: end a replay where a handler reaches outside.
         finds_all: look for every divergence of a run, and not for its first alone.
+
+    Raises:
+        InvalidValueError: a path is none that a difference can have.
     """
 
     def __init__(
@@ -177,7 +181,7 @@ class Checker:
         finds_all: bool = False,
     ) -> None:
         self._workflow = workflow
-        self._ignore = ignore
+        self._ignore = ignorable(ignore)
         self._live = live
         self._guard = guard
         self._finds_all = finds_all

@@ -10,8 +10,10 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from flowstore.errors import InvalidValueError
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 
 class Absent(enum.Enum):
@@ -24,6 +26,11 @@ class Absent(enum.Enum):
 
 
 ABSENT: Final = Absent.ABSENT
+
+_BEGINNINGS: Final = (
+    *("state", "emitted", "event", "arranged", "result"),
+    *("outcome", "error", "completed", "handler"),
+)
 
 _WORD: Final = re.compile(
     r"""\[ (?P<index>\d+) \]
@@ -109,6 +116,19 @@ def covers(pattern: str, path: str) -> bool:
     return len(wanted) <= len(given) and all(
         one in ("*", other) for one, other in zip(wanted, given, strict=False)
     )
+
+
+def ignorable(paths: Sequence[str]) -> Sequence[str]:
+    """Return paths that are not to count, if a `Difference` can have them.
+
+    Raises:
+        InvalidValueError: one of them would cover everything, or nothing.
+    """
+    for path in paths:
+        if (words(path) or [""])[0] not in _BEGINNINGS:
+            problem = f"{path!r} is no path that can differ, such as state.updated; they begin with"
+            raise InvalidValueError("ignore", f"{problem} {', '.join(_BEGINNINGS)}")
+    return paths
 
 
 def words(path: str) -> list[str]:

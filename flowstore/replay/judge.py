@@ -10,7 +10,7 @@ from flowstore.change import apply, copied
 from flowstore.door import decode_json
 from flowstore.errors import FlowstoreError
 from flowstore.events import ERROR, PROGRESS
-from flowstore.replay import arranged, place
+from flowstore.replay import arranged, users_code
 from flowstore.replay.difference import ABSENT, Difference, child, covers, differences
 from flowstore.replay.record import is_over
 from flowstore.replay.report import Divergence
@@ -113,7 +113,7 @@ class Judge:
         if now.error is None:
             what = f"now is {now.outcome}"
         else:
-            what = f"now is {now.outcome}: {place.described(now)}"
+            what = f"now is {now.outcome}: {users_code.described(now)}"
         if now.error is not None and name not in scene.entered:
             problem = f"{stored.name!r} does not fit this code: {now.error}"
             return _divergence(stored, name, "error", problem, (_ended(was), _ended(now)))
@@ -373,7 +373,7 @@ def _told(found: Sequence[Difference]) -> str:
     if not found:
         return ""
     more = len(found) - 1
-    return f"{place.shortened(found[0])}" + (f" (and {more} more)" if more else "")
+    return f"{users_code.shortened(found[0])}" + (f" (and {more} more)" if more else "")
 
 
 def _divergence(  # noqa: PLR0917 - where, what, and the two sides

@@ -22,6 +22,7 @@ from flowstore.errors import (
 )
 from flowstore.events import PROGRESS
 from flowstore.outside import refusal
+from flowstore.replay.difference import ignorable
 from flowstore.replay.guard import install
 from flowstore.replay.judge import Judge
 from flowstore.replay.record import EDITED, Record, Standing, is_repeatable
@@ -104,7 +105,7 @@ async def rerun(
     Raises:
         RunNotFoundError: there is no such run.
         ConfigurationError: the run is one of another workflow.
-        InvalidValueError: ``to`` is no position.
+        InvalidValueError: ``to`` is no position, or a path is none that a difference can have.
         StoreError: the run could not be read.
     """
     if to is not None and (type(to) is not int or to < 0):
@@ -117,7 +118,7 @@ async def rerun(
             f"not to {program.name!r}; execute it again with that one"
         )
     scene = Scene(program, Record(archive), live=frozenset(live), before=before)
-    rerunning = _Rerun(program, scene, ignore, accept)
+    rerunning = _Rerun(program, scene, ignorable(ignore), accept)
     guarded = refusal.set(scene.refuse if guard else None)
     if guard:
         install()

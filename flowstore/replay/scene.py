@@ -14,9 +14,9 @@ from flowstore.engine.calls import call_step, in_thread
 from flowstore.engine.raised import raised_again
 from flowstore.outside import refusal
 from flowstore.replay.chunks import Streams
-from flowstore.replay.place import reached_from
 from flowstore.replay.report import Divergence, Moment
 from flowstore.replay.undone import LaterSteps, raised_in_step
+from flowstore.replay.users_code import reached_from
 from flowstore.store.base import DEAD, Behind, Load, LoadParked, ParkedWork
 from flowstore.stream import has_streams
 

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from flowstore.errors import FlowstoreError, StoreCorruptError
-from flowstore.replay import portable_state
-from flowstore.replay.portable_checks import check_hashes
-from flowstore.replay.portable_fields import FieldError, an_object
-from flowstore.replay.portable_json import dumped
-from flowstore.replay.portable_paths import ROOTS, Pattern, Walk, below, parse
-from flowstore.replay.portable_secrets import Hiding, Tokens
+from flowstore.replay.portable import redacted_state
+from flowstore.replay.portable.checks import check_hashes
+from flowstore.replay.portable.fields import FieldError, an_object
+from flowstore.replay.portable.hiding import Hiding, Tokens
+from flowstore.replay.portable.paths import ROOTS, Pattern, Walk, below, parse
+from flowstore.replay.portable.strict_json import dumped
 from flowstore.store import chain
 from flowstore.store.base import Archive, CollectedRow, ParkedRow, TaskRow, TimerRow
 
@@ -118,7 +118,7 @@ class _Search:
         if self._patterns["state"]:
             for snapshot in archive.snapshots:
                 self._look("state", snapshot.state)
-            portable_state.visit(archive.transitions, self._walk, self._patterns["state"])
+            redacted_state.visit(archive.transitions, self._walk, self._patterns["state"])
         edits = _edits(archive.run.lineage)
         for root in ("data", "metadata"):
             self._value(edits.get("event", {}).get(root), root)
@@ -238,10 +238,10 @@ class _Run:
         )
 
     def _transitions(self, rows: Sequence[TransitionRow]) -> list[TransitionRow]:
-        means = portable_state.Means(
+        means = redacted_state.Means(
             self._walk, self._patterns["state"], self._hiding, self._tokens
         )
-        changes = portable_state.redacted(rows, means)
+        changes = redacted_state.redacted(rows, means)
         return [
             row._replace(
                 handler=self._name(row.handler),

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from flowstore.errors import StoreCorruptError
-from flowstore.replay.portable_events import source_of, tell_event
-from flowstore.replay.portable_kinds import KINDS, RUN
-from flowstore.replay.portable_reading import FORMAT, VERSION, end_line
+from flowstore.replay.portable.events import source_of, tell_event
+from flowstore.replay.portable.kinds import KINDS, RUN
+from flowstore.replay.portable.reading import FORMAT, VERSION, end_line
 from flowstore.store import base
 
 if TYPE_CHECKING:

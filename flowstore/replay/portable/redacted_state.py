@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import orjson
 
 from flowstore import change
-from flowstore.replay.portable_json import dumped
-from flowstore.replay.portable_paths import below, reached
+from flowstore.replay.portable.paths import below, reached
+from flowstore.replay.portable.strict_json import dumped
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from flowstore.replay.portable_paths import Pattern, Walk
-    from flowstore.replay.portable_secrets import Hiding, Tokens
+    from flowstore.replay.portable.hiding import Hiding, Tokens
+    from flowstore.replay.portable.paths import Pattern, Walk
     from flowstore.store.base import TransitionRow
 
 

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, NoReturn
 import orjson
 
 from flowstore.errors import ConfigurationError, RunFileError
-from flowstore.replay.portable_checks import check, count_outstanding
-from flowstore.replay.portable_events import Expected
-from flowstore.replay.portable_fields import FieldError, a_list, an_object, shown, text
-from flowstore.replay.portable_json import JsonError, read_line
-from flowstore.replay.portable_kinds import IMPORTED, KINDS, RUN
+from flowstore.replay.portable.checks import check, count_outstanding
+from flowstore.replay.portable.events import Expected
+from flowstore.replay.portable.fields import FieldError, a_list, an_object, shown, text
+from flowstore.replay.portable.kinds import IMPORTED, KINDS, RUN
+from flowstore.replay.portable.strict_json import JsonError, read_line
 from flowstore.store import base
 from flowstore.store.base import Archive, RunRow
 

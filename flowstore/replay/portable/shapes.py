@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from flowstore.replay.portable_fields import (
+from flowstore.replay.portable.fields import (
     FieldError,
     a_list,
     an_object,

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from flowstore.errors import RunFileError
-from flowstore.replay.portable import RunWriter
-from flowstore.replay.portable_redaction import Redaction
+from flowstore.replay.portable.redaction import Redaction
+from flowstore.replay.portable.writing import RunWriter
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Sequence

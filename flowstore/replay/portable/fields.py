@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 import orjson
 
 from flowstore.clock import EPOCH, to_datetime
-from flowstore.replay.portable_json import JsonError, dumped, is_canonical, read_line
+from flowstore.replay.portable.strict_json import JsonError, dumped, is_canonical, read_line
 from flowstore.store.chain import HASH_BYTES
 
 if TYPE_CHECKING:

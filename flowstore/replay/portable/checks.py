@@ -10,7 +10,7 @@ import orjson
 
 from flowstore import change
 from flowstore.door import is_plain
-from flowstore.replay.portable_fields import FieldError, shown
+from flowstore.replay.portable.fields import FieldError, shown
 from flowstore.store import base, chain
 from flowstore.store.behind import Behind
 

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
-from flowstore.replay.portable_fields import (
+from flowstore.replay.portable.fields import (
     FieldError,
     digest,
     name,
@@ -18,7 +18,7 @@ from flowstore.replay.portable_fields import (
     time,
     time_text,
 )
-from flowstore.replay.portable_json import JsonError, dumped, read_line
+from flowstore.replay.portable.strict_json import JsonError, dumped, read_line
 from flowstore.store.base import StoredEvent
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import orjson
 
 from flowstore.errors import StoreCorruptError
-from flowstore.replay import portable_shapes
-from flowstore.replay.portable_fields import (
+from flowstore.replay.portable import shapes
+from flowstore.replay.portable.fields import (
     Field,
     FieldError,
     Fields,
@@ -26,7 +26,7 @@ from flowstore.replay.portable_fields import (
     text,
     time,
 )
-from flowstore.replay.portable_json import dumped, is_canonical
+from flowstore.replay.portable.strict_json import dumped, is_canonical
 from flowstore.store import base
 from flowstore.store.base import (
     ChunkRow,
@@ -68,7 +68,7 @@ _TASK: Final = (
     a("id", name),
     a("name", name),
     a("kind", one_of(base.INTERNAL, base.EXTERNAL)),
-    json("arguments", is_optional=True, shape=portable_shapes.arguments),
+    json("arguments", is_optional=True, shape=shapes.arguments),
     a("status", one_of(base.PENDING, base.ENDED)),
     a("attempt", count),
     maybe("owner", text),
@@ -83,8 +83,8 @@ _PARKED: Final = (
     a("handler", name),
     a("kind", one_of("wait", "postpone")),
     maybe("name", text),
-    json("condition", is_optional=True, shape=portable_shapes.condition),
-    json("answers", shape=portable_shapes.answers),
+    json("condition", is_optional=True, shape=shapes.condition),
+    json("answers", shape=shapes.answers),
     a("started_at", time),
     a("state_number", count),
 )
@@ -225,7 +225,7 @@ KINDS: Final[dict[str, Kind]] = {
                 json("result", is_optional=True),
                 a("started_at", time),
                 a("duration", number),
-                json("error", is_optional=True, shape=portable_shapes.raised),
+                json("error", is_optional=True, shape=shapes.raised),
             ),
         ),
     ),
