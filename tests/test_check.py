@@ -291,6 +291,13 @@ async def test_a_handler_that_ends_the_program_ends_no_check(
 
 
 @pytest.mark.usefixtures("store")
+def test_an_empty_path_does_not_cover_everything(capfd: pytest.CaptureFixture[str]):
+    called = check(capfd, "dearer", "--ignore", "")
+    assert (called.code, called.out) == (2, "")
+    assert "Invalid value for '--ignore': '' is no path that can differ" in called.err
+
+
+@pytest.mark.usefixtures("store")
 def test_a_path_can_be_ignored(capfd: pytest.CaptureFixture[str]):
     assert found(capfd, "stamped")["diverged"] == 3
     assert found(capfd, "stamped", "--ignore", "state.stamp")["identical"] == 3

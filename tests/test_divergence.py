@@ -7,10 +7,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
 from again import ONE, TWO, add, again, double, handling, record
 from pydantic import BaseModel
 
 from flowstore import WorkflowEvent, WorkflowManager
+from flowstore.errors import InvalidValueError
 from flowstore.replay import rerun
 
 # --- how it diverges -----------------------------------------------------------------------
@@ -295,6 +297,13 @@ async def test_what_a_handler_takes_from_an_iterator_is_not_there(path):
 
 
 # --- what is intended ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("nothing", ["", ".", "*", "*.at", "states.total", "[0]"])
+async def test_what_would_cover_everything_or_nothing_is_refused(path, nothing):
+    archive = await record(path, handling(add), ONE)
+    with pytest.raises(InvalidValueError, match="is no path that can differ, such as"):
+        await again(archive, handling(add), ignore=["state.total", nothing])
 
 
 async def test_what_is_ignored_does_not_spread(path):

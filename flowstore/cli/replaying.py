@@ -14,6 +14,20 @@ from flowstore.cli.options import STORE, Action, AppName, Json, RunName, Store
 
 room = typer.Typer()
 
+
+def _ignorable(paths: list[str] | None) -> list[str] | None:
+    """Refuse a path that would cover everything or nothing, before any program is loaded."""
+    if paths:
+        from flowstore.errors import InvalidValueError
+        from flowstore.replay.difference import ignorable
+
+        try:
+            ignorable(paths)
+        except InvalidValueError as error:
+            raise typer.BadParameter(error.problem) from error
+    return paths
+
+
 Live = Annotated[
     list[str] | None,
     typer.Option(
@@ -27,6 +41,7 @@ Ignore = Annotated[
     typer.Option(
         "--ignore",
         metavar="PATH",
+        callback=_ignorable,
         help="What does not count, as in state.updated or emitted.*.data.at; can be repeated.",
     ),
 ]
