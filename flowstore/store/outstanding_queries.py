@@ -51,7 +51,8 @@ async def list_outstanding(
 def _record(row: RowMapping) -> OutstandingRecord:
     text: str | None = row.get("where")
     said: dict[str, Any] = orjson.loads(text) if text else {}
-    return OutstandingRecord(**{**row, "where": said.get("where") or None})
+    cells: dict[str, Any] = {**row, "where": said.get("where") or None}
+    return OutstandingRecord(**cells)
 
 
 def _ending(record: OutstandingRecord, ends: dict[str | None, int]) -> OutstandingRecord:
