@@ -239,6 +239,13 @@ def test_a_row_that_was_appended_with_its_hash(copy):
     assert flaws(copy) == [("many", -1, "inserted")]
 
 
+@pytest.mark.parametrize("number", [-(2**63), -1, 2**63 - 1])
+def test_a_row_that_was_inserted_at_the_very_end_of_the_numbers(copy, number):
+    _insert(copy, "many", 13, None)
+    run_sql(copy, f"UPDATE event SET seq = {number} WHERE position = 13 AND run_id = ?", "many")
+    assert flaws(copy) == [("many", 13, "inserted")]
+
+
 @pytest.mark.parametrize(("one", "other"), [(1, 2), (3, 9), (11, 12)])
 def test_rows_that_were_swapped(copy, one, other):
     sql = "UPDATE event SET position = ? WHERE position = ? AND run_id = ?"

@@ -154,21 +154,21 @@ class _Look:
         self, runs: dict[int, Standing], last: int | None, seen: Callable[[int], object]
     ) -> None:
         """Go through all events up to the last one that was there at the beginning."""
-        after = -(2**63)
-        while last is not None and (page := self._page(after, last)):
+        first = -(2**63)  # the least number that a row can have
+        while last is not None and first <= last and (page := self._page(first, last)):
             for row in page:
                 self._see(runs, row)
-            after = page[-1][-1]
+            first = page[-1][-1] + 1
             self.result.events += len(page)
             seen(self.result.events)
 
-    def _page(self, after: int, last: int) -> list[tuple[Any, ...]]:
+    def _page(self, first: int, last: int) -> list[tuple[Any, ...]]:
         # Not by an index: it could say something else than the table.
         sql = (
             f"SELECT run_id, {_CELLS} FROM event NOT INDEXED "  # noqa: S608 - of constants
-            "WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
+            "WHERE seq >= ? AND seq <= ? ORDER BY seq LIMIT ?"
         )
-        values = (after, last, PAGE)
+        values = (first, last, PAGE)
         self._connection.text_factory = str
         try:
             with _moment(self._connection):
