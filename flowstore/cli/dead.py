@@ -15,7 +15,7 @@ from flowstore.cli.words import span
 from flowstore.clock import SystemClock
 from flowstore.errors import DeadLetterError, FlowstoreError
 from flowstore.store.base import DEAD, DISCARDED, DiscardDead, RetryDead
-from flowstore.store.keys import retry_id
+from flowstore.store.keys import began_at, retry_id
 from flowstore.store.readonly import open_queries
 from flowstore.store.sqlite import SQLiteStore
 from flowstore.store.url import parse
@@ -106,10 +106,10 @@ async def _gather(
     dead = [each for each in excerpt.transitions if each.outcome == DEAD]
     letter = _one_of(dead, handler, f"run {name!r}, position {position}")
     origin, event, steps = letter.handler, excerpt.events[0], excerpt.steps
-    base, _, place = letter.handler.rpartition("@")
-    if base and place.isdecimal() and 0 < int(place) < position:
+    place, base = began_at(letter.handler, position)
+    if place != position:
         # It waited: it handles an earlier event, and its steps are recorded there.
-        before = await queries.read_excerpt(name, after=int(place) - 1, until=int(place), limit=1)
+        before = await queries.read_excerpt(name, after=place - 1, until=place, limit=1)
         if any(each.handler == base for each in before.transitions):
             origin, event, steps = base, before.events[0], before.steps
     fields = output.to_json(event)
@@ -299,8 +299,7 @@ def _planned(letter: DeadLetterRecord, doing: Doing, reason: str | None) -> dict
 
 
 def _is_meant(letter: DeadLetterRecord, chosen: Chosen) -> bool:
-    base, _, place = letter.handler.rpartition("@")
-    names = {letter.handler, base} if place.isdecimal() else {letter.handler}
+    names = {letter.handler, began_at(letter.handler, letter.position)[1]}
     return (chosen.handler is None or chosen.handler in names) and (
         chosen.error is None or chosen.error in (letter.error or "")
     )

@@ -11,7 +11,7 @@ from flowstore.engine.deadline import is_moved, pass_deadline
 from flowstore.engine.decide import Done
 from flowstore.engine.revive import revived
 from flowstore.engine.trigger import awaits, continued_name
-from flowstore.engine.words import printable, told
+from flowstore.engine.words import storable, told
 from flowstore.errors import EventConflictError, FlowstoreError, HandlerChangedError
 from flowstore.events import DEAD_RETRIED, DEADLINE, ERROR, PROGRESS, WorkflowEvent
 from flowstore.routing import OVERDUE, REVIVER
@@ -26,6 +26,7 @@ from flowstore.store.base import (
     NewEvent,
     Outstanding,
     TransitionRow,
+    failure_reason,
 )
 
 if TYPE_CHECKING:
@@ -266,7 +267,7 @@ def _fail(
     around: Around, attempt: Attempt, stored: StoredEvent, error: BaseException, done: Done
 ) -> None:
     run, handler = attempt.run, attempt.handler
-    text = printable(told(error))
+    text = storable(told(error))
     seconds = None
     if isinstance(error, HandlerChangedError):
         seconds = min(CHANGED_SECONDS * 2 ** min(attempt.attempt - 1, 9), MOST_CHANGED_SECONDS)
@@ -274,7 +275,7 @@ def _fail(
         chance = around.clock.random(f"{run.correlation_id}/{stored.position}/{attempt.attempt}")
         seconds = handler.retry.seconds_after(attempt.attempt, error, chance)
     outcome = DEAD if seconds is None else RETRIED
-    trace = printable(_trace(error))
+    trace = storable(_trace(error))
     row = _transition(around, run, attempt, outcome, done, None, text, trace, None)
     where = f"handler {attempt.recorded_as!r} on {stored.name!r} at {stored.position}"
     if seconds is not None:
@@ -296,7 +297,8 @@ def _fail(
     if stored.name != ERROR:
         done.events = [*done.events, _error_event(around, attempt, stored, error, text)]
     if stored.name == ERROR or not around.routes.handles_failures(ERROR):
-        done.failure = done.failure or f"{where} failed: {text}"
+        reason = failure_reason(attempt.recorded_as, stored.name, stored.position, text)
+        done.failure = done.failure or reason
 
 
 def fail_commit(

@@ -9,7 +9,7 @@ from flowstore.engine.arrangements import Arrangements
 from flowstore.engine.calls import return_annotation, step_at_work, takes_idempotency_key
 from flowstore.engine.raised import raised_again, raised_text
 from flowstore.engine.streams import Streaming
-from flowstore.engine.words import brief, printable
+from flowstore.engine.words import brief, storable
 from flowstore.errors import (
     ConfigurationError,
     EventTypeError,
@@ -250,7 +250,7 @@ class AttemptJournal:
                 stored.position,
                 self.handler_name,
                 STALE,
-                printable(reason),
+                storable(reason),
                 self._around.clock.now(),
             )
         )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from flowstore.engine.words import printable, told
+from flowstore.engine.words import storable, told
 from flowstore.errors import StepFailedError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def raised_text(error: BaseException) -> str:
 
     Its arguments come along, as ``args``, if they are plain values.
     """
-    said: dict[str, Any] = {"type": _name(type(error)), "message": printable(told(error), 4096)}
+    said: dict[str, Any] = {"type": _name(type(error)), "message": storable(told(error), 4096)}
     arguments = error.args
     if all(type(each) in {str, int, float, bool, type(None)} for each in arguments):
         try:

@@ -16,7 +16,7 @@ from flowstore.engine.claims import STORE_RETRY_MICROSECONDS
 from flowstore.engine.progress import Progress, no_progress
 from flowstore.engine.takeover import TakeOver
 from flowstore.engine.turns import Turns, Work
-from flowstore.engine.words import printable, told
+from flowstore.engine.words import storable, told
 from flowstore.errors import (
     FlowstoreError,
     RemoteTaskError,
@@ -200,7 +200,7 @@ class TaskRunner:
             chance = owner.clock.random(f"{work.correlation_id}/{row.id}/{tried}")
             seconds = retry.seconds_after(tried, error, chance)
         kind = error.exception if isinstance(error, RemoteTaskError) else type(error).__name__
-        text = printable(told(error))
+        text = storable(told(error))
         if seconds is None:
             self._fail(work, kind, text)
             return

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from flowstore.errors import ConfigurationError, FlowstoreError
 from flowstore.events import WAIT_EXPIRED
 from flowstore.routing import EVERYTHING, Outcome
-from flowstore.store.base import Behind
+from flowstore.store.base import Behind, name_behind
 
 if TYPE_CHECKING:
     from flowstore.codec import Codec
@@ -126,7 +126,7 @@ def may_await(row: ParkedRow, name: str, codec: Codec) -> bool:
 
 def continued_name(row: ParkedRow) -> str:
     """Return what the record calls a handler that goes on."""
-    return f"{row.handler}@{row.position}"
+    return name_behind(row.handler, row.position)
 
 
 def ends_wait(row: ParkedRow, stored: StoredEvent) -> bool:

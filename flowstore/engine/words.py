@@ -10,7 +10,7 @@ def brief(value: Any) -> str:
     return f"an object of type {type(value).__name__}"
 
 
-def printable(text: str, limit: int = 16_384) -> str:
+def storable(text: str, limit: int = 16_384) -> str:
     """Return a text that every database takes: no NUL, no lone surrogates, not too long."""
     if len(text) > limit:
         text = f"{text[:limit]}… ({len(text):,} characters)"

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from flowstore.store.base import DEAD, DROPPED, HANDLED, PARKED, POSTPONED, RETRIED
+from flowstore.store.base import DEAD, DROPPED, HANDLED, PARKED, POSTPONED, RETRIED, began_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,10 +36,7 @@ def origin_of(row: TransitionRow) -> Place:
     A handler that has waited, or has put its event off, goes on at another event, and is
     recorded there as ``name@position``.
     """
-    name, at, position = row.handler.rpartition("@")
-    if at and name and position.isdecimal() and int(position) < row.position:
-        return int(position), name
-    return row.position, row.handler
+    return began_at(row.handler, row.position)
 
 
 @dataclass(slots=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from flowstore.errors import StoreCorruptError
 from flowstore.events import PROGRESS
 from flowstore.store import arranged
-from flowstore.store.base import DEAD, EXPIRED, PARKED, POSTPONED, RETRIED, STALE
+from flowstore.store.base import DEAD, EXPIRED, PARKED, POSTPONED, RETRIED, STALE, began_at
 from flowstore.store.lineage import ancestors
 
 if TYPE_CHECKING:
@@ -157,12 +157,7 @@ class Record:
             handler: under which name.
             known: names of the handlers that the event there has.
         """
-        if handler in known:
-            return position, handler
-        name, _, place = handler.rpartition("@")
-        if name and place.isdecimal() and 0 < int(place) < position:
-            return int(place), name
-        return position, handler
+        return (position, handler) if handler in known else began_at(handler, position)
 
 
 class Standing:

@@ -18,9 +18,10 @@ from flowstore.store.base import (
     ParkedRow,
     TaskRow,
     TimerRow,
+    failure_reason,
+    retry_id,
     timeout_key,
 )
-from flowstore.store.keys import retry_id
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -72,7 +73,7 @@ def failure_at(archive: Archive, at: int, handled: int) -> str | None:
         if (retried is None and archive.run.reason is None) or (retried or at + 1) <= at:
             continue
         event = events[row.position]
-        text = f"handler {row.handler!r} on {event.name!r} at {row.position} failed: {row.error}"
+        text = failure_reason(row.handler, event.name, row.position, row.error)
         error_id = f"{row.position}/{row.handler}/{ERROR}"
         told = places.get(error_id, archive.run.head + 1)
         is_unheard = told <= archive.run.cursor and told not in heard and error_id not in left

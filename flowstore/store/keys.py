@@ -1,4 +1,4 @@
-"""Keys of timers that are the engine's own, and ids that no sender can choose."""
+"""Keys, ids, names and reasons that the engine makes up, and that are told by their shape."""
 
 from __future__ import annotations
 
@@ -29,6 +29,41 @@ def timeout_key(task_id: str) -> str:
 def wait_key(position: int, handler: str) -> str:
     """Return the key of the timer that ends the wait of a parked handler."""
     return f"{OURS}wait/{position}/{handler}"
+
+
+def name_behind(handler: str, position: int) -> str:
+    """Return under which name a handler goes on that waited, or put its event off.
+
+    Args:
+        handler: its name.
+        position: that of the event which it handles.
+    """
+    return f"{handler}@{position}"
+
+
+def began_at(handler: str, position: int) -> tuple[int, str]:
+    """Return the event that an attempt was for, and its handler's name: see `name_behind`.
+
+    Args:
+        handler: under which name the attempt is recorded.
+        position: where.
+    """
+    name, _, place = handler.rpartition("@")
+    if name and place.isdecimal() and 0 < int(place) < position:
+        return int(place), name
+    return position, handler
+
+
+def failure_reason(handler: str, event: str, position: int, error: str | None) -> str:
+    """Return why a run fails for which this is the first failure; a retry finds it by this text.
+
+    Args:
+        handler: under which name the dead letter is recorded.
+        event: the event's name.
+        position: where it is recorded.
+        error: why the handler failed.
+    """
+    return f"handler {handler!r} on {event!r} at {position} failed: {error}"
 
 
 def retry_id(position: int, handler: str, number: int) -> str:

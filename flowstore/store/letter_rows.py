@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from flowstore.store.base import StoredEvent, TransitionRow
+from flowstore.store.keys import name_behind
 
 if TYPE_CHECKING:
     import sqlite3
@@ -48,7 +49,7 @@ class LetterRows:
             "AND outcome IN ('parked', 'postponed') "
             "AND ((position = ? AND handler = ?) OR handler = ?) "
             "ORDER BY number DESC LIMIT 1",
-            (run_id, position, before, position, handler, f"{handler}@{position}"),
+            (run_id, position, before, position, handler, name_behind(handler, position)),
         ).fetchone()
         return None if row is None else row[0]
 

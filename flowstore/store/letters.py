@@ -10,7 +10,7 @@ from flowstore.errors import DeadLetterError, RunNotFoundError
 from flowstore.events import DEAD_RETRIED
 from flowstore.store import arranged, base
 from flowstore.store.base import Appended, Behind, DropRow, NewEvent, ParkedRow, SettledDead
-from flowstore.store.keys import is_retry, retry_id
+from flowstore.store.keys import began_at, failure_reason, is_retry, retry_id
 
 if TYPE_CHECKING:
     from flowstore.store.base import DiscardDead, RetryDead, RunRow, StoredEvent, TransitionRow
@@ -61,7 +61,7 @@ class Letters:
         """
         run, event, letter = self._find(operation)
         row, woken_by = self._origin(run, event, letter)
-        failure = _failure(letter.handler, event.name, letter.position, letter.error)
+        failure = failure_reason(letter.handler, event.name, letter.position, letter.error)
         opens = self._opens(run, failure)
         data: dict[str, Any] = {
             "position": letter.position,
@@ -154,14 +154,14 @@ class Letters:
             told = orjson.loads(event.data or "{}")
             row, woken_by = ParkedRow(run.id, *told["row"]), told["woken_by"]
             return (row if woken_by is not None else _anew(row, letter)), woken_by
-        name, _, place = letter.handler.rpartition("@")
-        if name and place.isdecimal() and int(place) < letter.position:
-            text = self._rows.last_parked(run.id, int(place), name, letter.number)
+        place, name = began_at(letter.handler, letter.position)
+        if place != letter.position:
+            text = self._rows.last_parked(run.id, place, name, letter.number)
             for row in arranged.read(text, run.id).parked:
-                if (row.position, row.handler) == (int(place), name):
+                if (row.position, row.handler) == (place, name):
                     is_waiting = row.kind == "wait"
                     return (row, event.position) if is_waiting else (_anew(row, letter), None)
-            origin = self._rows.attempts(run.id, int(place))
+            origin = self._rows.attempts(run.id, place)
             if any((each.handler, each.outcome) == (name, base.PARKED) for each in origin):
                 raise DeadLetterError(
                     f"run {run.correlation_id!r}, position {letter.position}: handler "
@@ -178,7 +178,7 @@ class Letters:
             DeadLetterError: it is closed, and not for a dead letter.
         """
         failures = [
-            (_failure(handler, name, position, error), position, handler, number, event_id)
+            (failure_reason(handler, name, position, error), position, handler, number, event_id)
             for position, handler, name, error, number, event_id in self._rows.failures(run.id)
         ]
         found = next((each for each in failures if each[0] == run.reason), None)
@@ -209,8 +209,3 @@ def _anew(row: ParkedRow, letter: TransitionRow) -> ParkedRow:
         answers=Behind([], [], letter.number).text(),
         state_number=letter.number,
     )
-
-
-def _failure(handler: str, name: str, position: int, error: str | None) -> str:
-    """Return why a run fails for which this is the first failure: see `engine.handle`."""
-    return f"handler {handler!r} on {name!r} at {position} failed: {error}"
