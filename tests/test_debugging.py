@@ -256,7 +256,20 @@ def test_the_comparison_can_fail():
 
 
 NOT_THERE = [
-    *("show", "log", "state", "history", "why", "trace", "grep a-b-c", "tail", "dead show x 1"),
+    *(
+        "drops",
+        "dead list x",
+        "verify",
+        "show",
+        "log",
+        "state",
+        "history",
+        "why",
+        "trace",
+        "grep a-b-c",
+        "tail",
+        "dead show x 1",
+    ),
     *(f"replay x --app {APP}", f"check x --app {APP}", "fork x --at 1", "export x", "import x"),
     *("complete x 1", "dead retry x 1", "dead discard x 1"),
 ]
