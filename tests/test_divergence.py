@@ -70,6 +70,63 @@ async def test_progress_counts_too(path):
     assert (await again(archive, telling("one", 3))).expected is None
 
 
+def in_order(*names: str, change: bool = True) -> Any:
+    """Return handlers of one event, called in this order."""
+
+    def handler(name: str) -> Any:
+        async def handle(event, ctx):
+            if change:
+                ctx.state["done"] = [*ctx.state.get("done", []), name]
+                ctx.state[name] = 1
+            yield WorkflowEvent(name)
+
+        return handle
+
+    def setup(workflow: WorkflowManager) -> None:
+        for name in names:
+            workflow.register("a", handler(name), name=name)
+
+    return setup
+
+
+async def test_handlers_in_another_order(path):
+    archive = await record(path, in_order("x", "y", "z"), ONE, TWO)
+    assert await again(archive, in_order("x", "y", "z")) is None
+    found = await again(archive, in_order("x", "z", "y"))
+    assert (found.position, found.kind, found.handler) == (1, "handler", "z")
+    assert (found.expected, found.actual) == (["y", "z"], ["z", "y"])
+    assert "is called before 'y' now, and was called behind it" in found.message
+    found = await again(archive, in_order("x", "z", "y"), ignore=["handler.z"])
+    assert (found.kind, found.differences[0].path) == ("state", "state.done[1]")
+    ignored = ["handler.z", "state.done"]
+    assert await again(archive, in_order("x", "z", "y"), ignore=ignored) is None
+
+
+async def test_handlers_in_another_order_that_only_emit(path):
+    archive = await record(path, in_order("x", "y", change=False), ONE, TWO)
+    assert await again(archive, in_order("x", "y", change=False)) is None
+    found = await again(archive, in_order("y", "x", change=False))
+    assert (found.kind, found.handler) == ("handler", "y")
+    other = in_order("y", "x", change=False)
+    assert await again(archive, other, ignore=["handler.y"]) is None
+
+
+async def test_events_with_chosen_ids_in_another_order(path):
+    def emitting(*ids: str) -> Any:
+        async def handle(event):
+            for each in ids:
+                yield WorkflowEvent("b", each[0], id=each)
+
+        return handling(handle)
+
+    archive = await record(path, emitting("x", "y", "x", "z"), ONE, TWO)
+    assert await again(archive, emitting("x", "y", "x", "z")) is None
+    found = await again(archive, emitting("x", "z", "y"))
+    assert (found.position, found.kind) == (1, "emitted")
+    assert "emits 'b' ('z') before 'b' ('y'), and did it the other way round" in found.message
+    assert await again(archive, emitting("x", "z", "y"), ignore=["emitted.b"]) is None
+
+
 async def test_a_state_that_is_not_the_same(path):
     archive = await record(path, handling(add), ONE, TWO)
     found = await again(archive, handling(double))

@@ -100,6 +100,8 @@ def _detail(divergence: Divergence) -> str | None:
     if divergence.kind == "outcome" and not _is_result(divergence):
         return f"{_word(expected)} -> {_word(actual)}"
     if divergence.kind == "handler":
+        if isinstance(expected, list) and isinstance(actual, list):
+            return "moved"
         return "added" if isinstance(actual, str) else "gone"
     if divergence.kind == "error" and isinstance(actual, dict):
         said = cast("dict[str, Any]", actual)

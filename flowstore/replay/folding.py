@@ -6,17 +6,37 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from flowstore.change import perform
+from flowstore.change import apply, perform
 from flowstore.errors import InvalidStateError
 from flowstore.replay.difference import ABSENT, Difference, child, differences
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from flowstore.change import Operation
 
 ROOT = "state"
 """What the paths of a state's differences begin with."""
+
+
+class Folded:
+    """A state that is made from its changes, as far as it is asked for.
+
+    Args:
+        document: what it is to begin with.
+        used: so many changes are in that.
+    """
+
+    def __init__(self, document: dict[str, Any] | None = None, used: int = 0) -> None:
+        self._document: dict[str, Any] = {} if document is None else document
+        self._next = used
+
+    def up_to(self, changes: Sequence[tuple[int, str]], number: int) -> dict[str, Any]:
+        """Return the state after the transition of this number; it only ever goes on."""
+        while self._next < len(changes) and changes[self._next][0] <= number:
+            apply(self._document, changes[self._next][1])
+            self._next += 1
+        return self._document
 
 
 def fold(state: dict[str, Any], change: str) -> tuple[Difference, ...]:

@@ -6,14 +6,16 @@ import math
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from flowstore.change import apply, copied
+from flowstore.change import copied
 from flowstore.door import decode_json
 from flowstore.errors import FlowstoreError
 from flowstore.events import ERROR, PROGRESS
 from flowstore.replay import arranged, users_code
 from flowstore.replay.difference import ABSENT, Difference, child, covers, differences
+from flowstore.replay.folding import Folded
+from flowstore.replay.order import overtaken, swapped
 from flowstore.replay.record import is_over
-from flowstore.replay.report import Divergence
+from flowstore.replay.report import diverged
 from flowstore.store.arranged import read_told
 from flowstore.store.base import DEAD, DROPPED, RETRIED, STALE
 
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from flowstore.codec import Codec
     from flowstore.engine.decide import Done
     from flowstore.replay.record import Record
-    from flowstore.replay.report import Kind
+    from flowstore.replay.report import Divergence
     from flowstore.replay.scene import Scene
     from flowstore.store.base import NewEvent, StoredEvent, TransitionRow
 
@@ -55,6 +57,7 @@ class Judge:
         self._now = Folded()
         self._changes: list[tuple[int, str]] | None = None
         self.is_adrift = False
+        self._is_moved = False
 
     def ignores(self, path: str) -> bool:
         """Tell whether differences at this path do not count."""
@@ -74,6 +77,9 @@ class Judge:
             rows: how each of those that were called ended then.
         """
         actual = {row.handler: row for row in done.transitions}
+        self._is_moved = (moved := overtaken(rows, done.transitions)) is not None
+        if moved is not None:
+            yield from self._moved(scene, stored, moved, max(row.number for row in rows.values()))
         for name, was in rows.items():
             now = actual.pop(name, None)
             found = self._outcome(scene, stored, name, was, now)
@@ -85,7 +91,7 @@ class Judge:
         for name, now in actual.items():
             problem = f"handler {name!r} was not called then, and now is {now.outcome}"
             if not self.ignores("outcome"):
-                yield _divergence(stored, name, "outcome", problem, (None, _ended(now)))
+                yield diverged(stored, name, "outcome", problem, (None, _ended(now)))
         yield from self._end(stored, done)
 
     def _outcome(
@@ -100,7 +106,7 @@ class Judge:
             problem = f"handler {name!r} was {was.outcome} then, and now is not called"
             if self.ignores("outcome"):
                 return None
-            return _divergence(stored, name, "outcome", problem, (_ended(was), None))
+            return diverged(stored, name, "outcome", problem, (_ended(was), None))
         if now.outcome == was.outcome:
             if now.outcome not in (DEAD, RETRIED) or _lasting(now.error) == _lasting(was.error):
                 return None
@@ -116,10 +122,10 @@ class Judge:
             what = f"now is {now.outcome}: {users_code.described(now)}"
         if now.error is not None and name not in scene.entered:
             problem = f"{stored.name!r} does not fit this code: {now.error}"
-            return _divergence(stored, name, "error", problem, (_ended(was), _ended(now)))
+            return diverged(stored, name, "error", problem, (_ended(was), _ended(now)))
         found = Difference(path, getattr(was, path), getattr(now, path))
         problem = f"handler {name!r} {then} then, and {what}"
-        return _divergence(stored, name, "outcome", problem, (_ended(was), _ended(now)), (found,))
+        return diverged(stored, name, "outcome", problem, (_ended(was), _ended(now)), (found,))
 
     def _details(
         self, scene: Scene, stored: StoredEvent, was: TransitionRow, now: TransitionRow, done: Done
@@ -133,14 +139,14 @@ class Judge:
             found = self._kept(differences(expected, actual, "arranged"))
             if found:
                 problem = f"handler {name!r} arranged something else: {_told(found)}"
-                yield _divergence(stored, name, "arranged", problem, (expected, actual), found)
+                yield diverged(stored, name, "arranged", problem, (expected, actual), found)
         if was.outcome == DROPPED == now.outcome:
             found = self._kept(self._drops(stored, name, done))
             if found:
                 problem = f"handler {name!r} dropped the event for another reason: {_told(found)}"
                 sides = (found[0].expected, found[0].actual)
-                yield _divergence(stored, name, "outcome", problem, sides, found)
-        if was.change != now.change:
+                yield diverged(stored, name, "outcome", problem, sides, found)
+        if was.change != now.change and not self._is_moved:
             state = self._state(scene, stored, was)
             if state is not None:
                 yield state
@@ -167,7 +173,26 @@ class Judge:
             return None
         problem = f"handler {was.handler!r} leaves another state: {_told(kept)}"
         sides = (copied(expected), copied(actual))
-        return _divergence(stored, was.handler, "state", problem, sides, kept)
+        return diverged(stored, was.handler, "state", problem, sides, kept)
+
+    def _moved(
+        self, scene: Scene, stored: StoredEvent, moved: tuple[list[str], list[str]], number: int
+    ) -> Iterator[Divergence]:
+        """Tell that handlers had another order; compare the state behind the last of them."""
+        then, now = moved
+        self.is_adrift = True
+        if not self.ignores(f"handler.{now[0]}"):
+            problem = (
+                f"handler {now[0]!r} is called before {then[0]!r} now, and was called behind it; "
+                f"if that is intended, ignore handler.{now[0]}"
+            )
+            yield diverged(stored, now[0], "handler", problem, (then, now))
+        expected, actual = self.recorded(number), scene.state()
+        found = self._kept(differences(expected, actual, "state"))
+        if found:
+            problem = f"the handlers, in another order, leave another state: {_told(found)}"
+            sides = (copied(expected), actual)
+            yield diverged(stored, now[0], "state", problem, sides, found)
 
     def recorded(self, number: int) -> dict[str, Any]:
         """Return the state as it was recorded behind a transition; this only ever goes on."""
@@ -200,16 +225,34 @@ class Judge:
         for event in scene.announced:
             if event.id.startswith(prefix):
                 yield from self._announced(stored, name, event, is_unsure=is_unsure)
+        mine: list[NewEvent] = []
         for event in done.events:
-            chosen = done.choosers.get(event.id)
-            is_mine = event.id.startswith(prefix) if chosen is None else chosen.recorded_as == name
+            by = done.choosers.get(event.id)
+            is_mine = event.id.startswith(prefix) if by is None else by.recorded_as == name
             if is_mine or event.id == failure:
-                yield from self._event(stored, name, event)
+                mine.append(event)
+        if done.choosers:  # other ids say themselves which comes first
+            yield from self._swapped(stored, name, mine)
+        for event in mine:
+            yield from self._event(stored, name, event)
         was = self._record.row(stored.position, name)
         if was is not None:
             yield from self._missing(stored, was, where, prefix)
             if is_over(was) and not is_unsure:
                 yield from self._unannounced(stored, was, prefix)
+
+    def _swapped(
+        self, stored: StoredEvent, name: str, mine: Sequence[NewEvent]
+    ) -> Iterator[Divergence]:
+        found = swapped(mine, self._record.events, self._seen)
+        if found is not None and not self.ignores(child("emitted", found[0].name)):
+            first, other = found
+            problem = (
+                f"handler {name!r} emits {first.name!r} ({first.id!r}) before {other.name!r} "
+                f"({other.id!r}), and did it the other way round"
+            )
+            then = [other.id, first.id]
+            yield diverged(stored, name, "emitted", problem, (then, then[::-1]))
 
     def _announced(
         self, stored: StoredEvent, name: str, event: NewEvent, *, is_unsure: bool
@@ -239,7 +282,7 @@ class Judge:
             found = self._kept(differences(expected, actual, path))
             problem = f"handler {name!r} emits something else: {_told(found)}"
         if found:
-            yield _divergence(stored, name, "emitted", problem, (expected, actual), found)
+            yield diverged(stored, name, "emitted", problem, (expected, actual), found)
 
     def _missing(
         self, stored: StoredEvent, was: TransitionRow, where: int, prefix: str
@@ -285,7 +328,7 @@ class Judge:
         if found:
             who = "no handler emits" if name is None else f"handler {name!r} does not emit"
             problem = f"{who} {original.name!r} ({original.id!r}), which is recorded"
-            yield _divergence(stored, name, "emitted", problem, (expected, None), found)
+            yield diverged(stored, name, "emitted", problem, (expected, None), found)
 
     def _shown(self, event: NewEvent | StoredEvent) -> dict[str, Any]:
         """Return an event as it is compared, brought up to this code's version if that can be."""
@@ -315,14 +358,14 @@ class Judge:
             problem = "the run was completed here, and now it is not"
             if now:
                 problem = "the run is completed here, which it was not then"
-            yield _divergence(stored, None, "outcome", problem, (was, now))
+            yield diverged(stored, None, "outcome", problem, (was, now))
         if was and now:
             expected = decode_json(record.archive.run.result)
             actual = decode_json(done.result)
             found = self._kept(differences(expected, actual, "result"))
             if found:
                 problem = f"the run comes to another result: {_told(found)}"
-                yield _divergence(stored, None, "outcome", problem, (expected, actual), found)
+                yield diverged(stored, None, "outcome", problem, (expected, actual), found)
 
     def _waited(self, stored: StoredEvent) -> bool:
         """Tell whether a handler of this event has gone on at another: it may emit there."""
@@ -331,26 +374,6 @@ class Judge:
 
     def _kept(self, found: Iterable[Difference]) -> tuple[Difference, ...]:
         return tuple(each for each in found if not self.ignores(each.path))
-
-
-class Folded:
-    """A state that is made from its changes, as far as it is asked for.
-
-    Args:
-        document: what it is to begin with.
-        used: so many changes are in that.
-    """
-
-    def __init__(self, document: dict[str, Any] | None = None, used: int = 0) -> None:
-        self._document: dict[str, Any] = {} if document is None else document
-        self._next = used
-
-    def up_to(self, changes: Sequence[tuple[int, str]], number: int) -> dict[str, Any]:
-        """Return the state after the transition of this number; it only ever goes on."""
-        while self._next < len(changes) and changes[self._next][0] <= number:
-            apply(self._document, changes[self._next][1])
-            self._next += 1
-        return self._document
 
 
 def _lasting(text: str | None) -> str | None:
@@ -374,23 +397,3 @@ def _told(found: Sequence[Difference]) -> str:
         return ""
     more = len(found) - 1
     return f"{users_code.shortened(found[0])}" + (f" (and {more} more)" if more else "")
-
-
-def _divergence(  # noqa: PLR0917 - where, what, and the two sides
-    stored: StoredEvent,
-    handler: str | None,
-    kind: Kind,
-    problem: str,
-    sides: tuple[Any, Any],
-    found: tuple[Difference, ...] = (),
-) -> Divergence:
-    return Divergence(
-        position=stored.position,
-        event=stored.name,
-        handler=handler,
-        kind=kind,
-        message=f"position {stored.position}, {stored.name!r}: {problem}",
-        expected=sides[0],
-        actual=sides[1],
-        differences=found,
-    )

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from flowstore.events import WorkflowEvent
     from flowstore.replay.difference import Difference
+    from flowstore.store.base import StoredEvent
 
 Kind = Literal["outcome", "emitted", "state", "arranged", "step", "reach", "handler", "error"]
 """What is not as it was.
@@ -19,7 +20,8 @@ Kind = Literal["outcome", "emitted", "state", "arranged", "step", "reach", "hand
 ``outcome``: how a handler ended, or whether it was called; ``emitted``: an event; ``state``: the
 state behind a handler; ``arranged``: timers, tasks, waits and collections; ``step``: it reached for
 a step that is not recorded; ``reach``: for something outside the process; ``handler``: it is not
-registered any more, or was not then; ``error``: an event, or the state, does not fit the code.
+registered any more, was not then, or has another place among the others; ``error``: an event, or
+the state, does not fit the code.
 """
 
 
@@ -121,3 +123,24 @@ class Moment:
     event: WorkflowEvent
     function: Callable[..., Any]
     outcome: str | None
+
+
+def diverged(  # noqa: PLR0917 - where, what, and the two sides
+    stored: StoredEvent,
+    handler: str | None,
+    kind: Kind,
+    problem: str,
+    sides: tuple[Any, Any],
+    found: tuple[Difference, ...] = (),
+) -> Divergence:
+    """Return a divergence at an event: in whose handler, of which kind, what, and the two sides."""
+    return Divergence(
+        position=stored.position,
+        event=stored.name,
+        handler=handler,
+        kind=kind,
+        message=f"position {stored.position}, {stored.name!r}: {problem}",
+        expected=sides[0],
+        actual=sides[1],
+        differences=found,
+    )

@@ -25,6 +25,7 @@ from flowstore.outside import refusal
 from flowstore.replay.difference import ignorable
 from flowstore.replay.guard import install
 from flowstore.replay.judge import Judge
+from flowstore.replay.order import overtaken
 from flowstore.replay.record import EDITED, Record, Standing, is_repeatable
 from flowstore.replay.report import Divergence, Report
 from flowstore.replay.scene import Halt, Scene
@@ -309,7 +310,8 @@ class _Rerun:
             for row in done.transitions
             if row.change is not None
         ]
-        scene.past.changes += sorted(changes)
+        if overtaken(called, done.transitions) is None:
+            scene.past.changes += sorted(changes)
         if called:
             self._events += 1
         yield from self._judge.compare(scene, stored, done, called)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from flowstore import token
 from flowstore.clock import Clock
+from flowstore.door import decode_json
 from flowstore.engine.calls import call_step, in_thread
 from flowstore.engine.raised import raised_again
 from flowstore.outside import refusal
@@ -182,6 +183,13 @@ class Scene:
     @property
     def _position(self) -> int:
         return 0 if self.event is None else self.event.position
+
+    def state(self) -> dict[str, Any]:
+        """Return the state as it is now."""
+        document: dict[str, Any] = (
+            {} if self.run is None else decode_json(self.run.state.document())
+        )
+        return document
 
     # --- attempts ------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _MOST: Final = 50
 _MOST_PATHS: Final = 3
 _LONGEST: Final = 2000
+_HANDLERS: Final = {"added": "it was not there then", "moved": "it is called before others"}
 
 
 def divergence_lines(divergence: Divergence) -> list[str]:
@@ -40,7 +41,7 @@ def trait_text(trait: Trait, paths: Sequence[str]) -> str:
         "outcome": trait.detail or where,
         "step": f"it reaches for step {trait.detail!r}",
         "reach": "it reaches outside of the process",
-        "handler": "it was not there then" if trait.detail == "added" else "it is gone",
+        "handler": _HANDLERS.get(trait.detail or "", "it is gone"),
         "error": "what is recorded does not fit the code",
     }
     what = texts.get(trait.kind, where) or trait.kind
