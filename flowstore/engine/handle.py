@@ -193,7 +193,8 @@ def _finish(around: Around, attempt: Attempt, done: Done) -> Exception | None:
         return None
     arranged = None
     if past is not None or attempt.arranged is not None:
-        arranged = _arrange(run, attempt, done)
+        heard = None if past is None else attempt.told
+        arranged = arranged_text(_arrange(run, attempt, done), heard)
     done.transitions = (
         *done.transitions,
         _transition(around, run, attempt, attempt.outcome, done, change, None, None, arranged),
@@ -214,8 +215,8 @@ def _finish(around: Around, attempt: Attempt, done: Done) -> Exception | None:
     return None
 
 
-def _arrange(run: ActiveRun, attempt: Attempt, done: Done) -> str | None:
-    """Take over what begins and ends with the handler; return what the record says of it."""
+def _arrange(run: ActiveRun, attempt: Attempt, done: Done) -> Outstanding:
+    """Take over what begins and ends with the handler, and return it."""
     wanted, arranged = Outstanding(), attempt.arranged
     if arranged is not None:
         wanted.add(arranged.outstanding)
@@ -228,7 +229,7 @@ def _arrange(run: ActiveRun, attempt: Attempt, done: Done) -> str | None:
     if done.outstanding is None:
         done.outstanding = Outstanding()
     done.outstanding.add(wanted)
-    return arranged_text(wanted, None if attempt.past is None else attempt.told)
+    return wanted
 
 
 def _transition(  # noqa: PLR0917 - a row of the hot path; names for its cells cost time
@@ -287,11 +288,13 @@ def _fail(
         return
     if attempt.streams is not None:
         attempt.streams.fail(text)
+    wanted, heard = Outstanding(), None
     if attempt.past is not None and attempt.past.row is not None:
         attempt.past.parked = None
         attempt.arranged = attempt.events = None
-        row = row._replace(arranged=_arrange(run, attempt, done))
-    done.transitions = (*done.transitions, row)
+        wanted, heard = _arrange(run, attempt, done), attempt.told
+    arranged = arranged_text(wanted, heard, attempt.failed_steps or ())
+    done.transitions = (*done.transitions, row._replace(arranged=arranged))
     around.logger.error("%s of run %r failed: %s", where, run.correlation_id, text)
     around.logger.debug("%s", trace)
     if stored.name != ERROR:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import orjson
 
 from flowstore.store.operations import Outstanding
 from flowstore.store.records import CollectedRow, ParkedRow, TaskRow, TimerRow
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from flowstore.store.records import StepRow
 
 _ROWS: Final = {
     "tasks": TaskRow,
@@ -36,12 +41,16 @@ class Told(NamedTuple):
     steps: dict[str, int]
 
 
-def to_text(wanted: Outstanding, told: Told | None = None) -> str | None:
+def to_text(
+    wanted: Outstanding, told: Told | None = None, failed: Sequence[StepRow] = ()
+) -> str | None:
     """Return a JSON text that says it all but for the run's id; None if there is nothing to say.
 
     Args:
         wanted: what began and ended.
         told: for a handler that waits, or did.
+        failed: steps that failed in an attempt that failed for good: when it is retried, its steps
+            have the same names, and those that are done then take the place of these.
     """
     said: dict[str, Any] = {}
     for name in _ROWS:
@@ -54,6 +63,8 @@ def to_text(wanted: Outstanding, told: Told | None = None) -> str | None:
             said[name] = keys
     if told is not None:
         said["told"] = tuple(told)
+    if failed:
+        said["failed"] = [(step.name, step.number, step.error) for step in failed]
     return orjson.dumps(said).decode() if said else None
 
 
@@ -68,6 +79,12 @@ def read(text: str | None, run_id: int) -> Outstanding:
     wanted.woken = [(position, name) for position, name in said.get("woken", ())]
     wanted.spent = [(key, event_id) for key, event_id in said.get("spent", ())]
     return wanted
+
+
+def read_failed(text: str | None) -> dict[tuple[str, int], str]:
+    """Return what the steps of an attempt raised that failed for good, by name and number."""
+    said: dict[str, Any] = orjson.loads(text) if text else {}
+    return {(name, number): error for name, number, error in said.get("failed", ())}
 
 
 def read_told(text: str | None) -> Told | None:

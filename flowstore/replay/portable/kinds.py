@@ -101,6 +101,9 @@ _ARRANGED_ROWS: Final = {
     "collected": Fields("collected event", _COLLECTED),
     "woken": Fields("woken handler", (a("position", place), a("handler", name))),
     "spent": Fields("collected event", (a("key", text), a("event_id", name))),
+    "failed": Fields(
+        "failed step", (a("name", name), a("number", place), json("error", shape=shapes.raised))
+    ),
 }
 
 
