@@ -285,7 +285,7 @@ def _conclude(
     else:
         _print(wanted, findings, groups, accepted)
     if request.update is not None:
-        changes = "1 change" if len(groups) == 1 else f"{len(groups)} changes"
+        changes = output.counted(len(groups), "change")
         output.note(f"{changes} accepted in {request.update}")
         return FAILED if findings.count(UNREADABLE) else OK
     if groups and not request.as_json:
@@ -318,7 +318,7 @@ def _print(
     wanted: Wanted, findings: Findings, groups: list[Group], accepted: AcceptedChanges
 ) -> None:
     for group in groups:
-        count = _runs(len(group.runs), "diverges", "diverge")
+        count = output.counted(len(group.runs), "run diverges", "runs diverge")
         what = f" {trait_text(group.trait, group.paths)}"
         output.print_line([(count, terminal.BAD), (what, terminal.PLAIN)])
         first = {run: divergence.message for run, divergence in reversed(group.found)}
@@ -327,7 +327,7 @@ def _print(
         (each.correlation_id, each.problem or "") for each in findings.verdicts if each.problem
     ]
     if broken:
-        count = _runs(len(broken), "cannot be checked", "cannot be checked")
+        count = f"{output.counted(len(broken), 'run')} cannot be checked"
         output.print_line([(count, terminal.BAD)])
         _print_examples(broken)
     for entry in accepted.unseen():
@@ -350,7 +350,7 @@ def _print_examples(found: list[tuple[str, str]]) -> None:
 def _summary(wanted: Wanted, findings: Findings) -> list[tuple[str, str]]:
     diverged, broken = findings.count(DIVERGED), findings.count(UNREADABLE)
     changed = sum(bool(each.accepted) and not each.fresh for each in findings.verdicts)
-    total = f"{len(findings.verdicts):,} {'run' if len(findings.verdicts) == 1 else 'runs'}"
+    total = output.counted(len(findings.verdicts), "run")
     pieces = [(f"{total} of {printable(wanted.workflow)}: ", terminal.PLAIN)]
     if diverged:
         pieces += [
@@ -363,7 +363,3 @@ def _summary(wanted: Wanted, findings: Findings) -> list[tuple[str, str]]:
     if changed:
         pieces.append((f" ({changed:,} of them but for accepted changes)", terminal.QUIET))
     return pieces
-
-
-def _runs(count: int, one: str, many: str) -> str:
-    return f"1 run {one}" if count == 1 else f"{count:,} runs {many}"

@@ -70,7 +70,7 @@ def _to_json(
 
 
 def _print(parting: Parting, places: Sequence[Place], titles: Sequence[str]) -> None:
-    same = "1 event is" if parting.same == 1 else f"{parting.same} events are"
+    same = output.counted(parting.same, "event is", "events are")
     if parting.is_same:
         output.print_line([(f"the runs are the same: {same} alike", terminal.GOOD)])
         return

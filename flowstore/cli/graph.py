@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from flowstore.store.queries import Queries
 
 _STYLES = {EVENT: terminal.STRONG, HANDLER: terminal.BUSY, MARK: terminal.HELD}
-_GUIDES = ("├─ ", "└─ ", "│  ", "   ")
-_PLAIN_GUIDES = ("|- ", "`- ", "|  ", "   ")
 
 
 def draw(app: str, *, store: str | None, as_mermaid: bool, as_json: bool) -> int:
@@ -57,7 +55,7 @@ def _print(graph: Graph) -> None:
 
 def _leads(lines: list[Line]) -> list[str]:
     """Return what leads from each line to those that it belongs to."""
-    branch, end, bar, gap = _GUIDES if output.can_unicode() else _PLAIN_GUIDES
+    branch, end, bar, gap = output.guides()
     leads: list[str] = []
     below: set[int] = set()  # levels at which another line follows
     for line in reversed(lines):

@@ -151,10 +151,8 @@ class _TextPrinter:
 
 
 class _JsonPrinter:
-    """Prints one JSON array, one event to a line."""
-
     def __init__(self) -> None:
-        self._lead = "[\n"
+        self._array = output.JsonArray()
 
     def print(self, candidate: Candidate, matches: list[_Match]) -> None:
         event = candidate.event
@@ -166,8 +164,7 @@ class _JsonPrinter:
             "created_at": output.time_text(event.created_at),
             "matches": [{**match._asdict(), "text": "".join(match.text)} for match in matches],
         }
-        output.write(self._lead + output.json_text(value))
-        self._lead = ",\n"
+        self._array.add(value)
 
     def end(self) -> None:
-        output.write("[]\n" if self._lead == "[\n" else "\n]\n")
+        self._array.end()

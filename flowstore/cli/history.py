@@ -57,12 +57,10 @@ async def _of(
 
 
 async def _print_json(transitions: AsyncIterator[Transition]) -> None:
-    """Print one JSON array, one transition to a line."""
-    lead = "[\n"
+    array = output.JsonArray()
     async for transition in transitions:
-        output.write(lead + output.json_text(transition_json(transition)))
-        lead = ",\n"
-    output.write("[]\n" if lead == "[\n" else "\n]\n")
+        array.add(transition_json(transition))
+    array.end()
 
 
 async def _print_text(transitions: AsyncIterator[Transition]) -> None:

@@ -63,10 +63,6 @@ Since = Annotated[
         help="Not before: 7d, 36h, 90min, or 2026-05-01, 2026-05-01T12:00Z.",
     ),
 ]
-Before = Annotated[
-    str | None,
-    typer.Option("--before", metavar="TIME", help="Before this; as for --since."),
-]
 EventName = Annotated[
     str | None, typer.Option("--name", metavar="NAME", help="Only events of this name.")
 ]

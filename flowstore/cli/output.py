@@ -101,6 +101,32 @@ def print_json(value: Any) -> None:
     write(json_text(value, indent=2) + "\n")
 
 
+class JsonArray:
+    """Prints one JSON array, an item to a line, so that a long one needs no memory."""
+
+    def __init__(self) -> None:
+        self._lead = "[\n"
+
+    def add(self, value: Any) -> None:
+        """Print an item."""
+        write(self._lead + json_text(value))
+        self._lead = ",\n"
+
+    def end(self) -> None:
+        """Print the end; it is an array also if it has no items."""
+        write("[]\n" if self._lead == "[\n" else "\n]\n")
+
+
+def guides() -> tuple[str, str, str, str]:
+    """Return what leads to a line of a tree: a branch, the last one, past others, past none."""
+    return ("├─ ", "└─ ", "│  ", "   ") if can_unicode() else ("|- ", "`- ", "|  ", "   ")
+
+
+def counted(number: int, one: str, many: str | None = None) -> str:
+    """Return a number with its noun: ``1 run``, ``2,000 runs``."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
 def write(text: str) -> None:
     """Write to standard output; what its encoding cannot carry is written as an escape."""
     encoding = sys.stdout.encoding or "utf-8"

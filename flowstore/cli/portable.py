@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from flowstore.cli import output
+from flowstore.cli.archives import STANDARD, batches
 from flowstore.cli.reading import existing, file_of, find_run, read
 from flowstore.cli.times import moment_of
 from flowstore.errors import ConfigurationError, RunFileError
 from flowstore.replay.portable.files import written_whole
-from flowstore.replay.portable.reading import STANDARD, FileLimits, read_file
+from flowstore.replay.portable.reading import FileLimits, read_file
 from flowstore.replay.portable.redaction import Redaction
 from flowstore.replay.portable.writing import RunWriter
 from flowstore.store.base import CLOSED, Restore
@@ -26,14 +27,12 @@ from flowstore.store.sqlite import SQLiteStore
 from flowstore.store.url import parse
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Sequence
+    from collections.abc import Generator, Sequence
 
     from flowstore.store.base import Archive, RunRecord
     from flowstore.store.queries import Queries
 
 _PAGE = 1000
-_RUNS_AT_ONCE = 200
-_EVENTS_AT_ONCE = 5000
 _SHOWN = 3
 
 
@@ -147,7 +146,7 @@ class Destination:
             "redacted": list(redaction.paths),
             "unmatched": redaction.unmatched,
         }
-        text = f"{_many(writer.runs, 'run')}, {_many(writer.events, 'event')}"
+        text = f"{output.counted(writer.runs, 'run')}, {output.counted(writer.events, 'event')}"
         if self.place == STANDARD:
             if self.as_json:
                 sys.stderr.write(json.dumps(figures) + "\n")
@@ -173,7 +172,7 @@ def export_runs(
         runs = await wanted.find(queries, store, since)
         with destination.open(store) as file:
             writer = RunWriter(file.write, redaction.paths)
-            for names in _batches(runs):
+            for names in batches(runs):
                 for archive in await queries.read_archives(names):
                     writer.add(redaction.redacted(archive))
             writer.end()
@@ -183,20 +182,6 @@ def export_runs(
         writer = read(store, work)
     destination.report(writer, redaction)
     return 0
-
-
-def _batches(runs: Sequence[tuple[str, int]]) -> Iterator[list[str]]:
-    """Gather runs so that what is in memory does not grow with how many there are."""
-    batch: list[str] = []
-    events = 0
-    for name, head in runs:
-        if batch and (len(batch) == _RUNS_AT_ONCE or events + head > _EVENTS_AT_ONCE):
-            yield batch
-            batch, events = [], 0
-        batch.append(name)
-        events += head
-    if batch:
-        yield batch
 
 
 class _Terminal:
@@ -242,7 +227,7 @@ def import_runs(
             }
         )
     else:
-        text = f"{_many(len(came), 'run')}, {_many(events, 'event')} imported"
+        text = f"{output.counted(len(came), 'run')}, {output.counted(events, 'event')} imported"
         output.write(f"{output.printable(str(place))}: {text}\n")
     if skipped:
         output.note(f"left out, being there already: {_some(skipped)}")
@@ -267,10 +252,6 @@ def _warn(unfinished: Sequence[Archive]) -> None:
         f"running or waiting: {_some(names)}; whoever serves workflow {_some(list(workflows))} on "
         "this database goes on with them"
     )
-
-
-def _many(count: int, what: str) -> str:
-    return f"{count:,} {what}{'s' * (count != 1)}"
 
 
 def _some(names: Sequence[str]) -> str:

@@ -11,11 +11,11 @@ import typer
 
 from flowstore.cli import output
 from flowstore.cli.database import looking, require_latest
+from flowstore.cli.output import counted
 from flowstore.cli.reading import existing
 from flowstore.cli.times import span_of
 from flowstore.clock import SystemClock
 from flowstore.store.base import Prune, PrunedRuns
-from flowstore.store.findings import counted
 from flowstore.store.prune import newest_runs
 from flowstore.store.sqlite import SQLiteStore
 from flowstore.store.url import parse

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 _Result = TypeVar("_Result")
 
-_OF_EXPORTS = ".jsonl"
+EXPORTED = ".jsonl"
+"""How files of exported runs end."""
 
 
 def existing(store: str) -> Path:
@@ -59,7 +60,7 @@ def read(store: str, work: Callable[[Queries], Coroutine[Any, Any, _Result]]) ->
     try:
         return asyncio.run(work(open_queries(parse(store))))
     except StoreCorruptError as error:
-        if path.suffix != _OF_EXPORTS:
+        if path.suffix != EXPORTED:
             raise
         message = f"{error}; if it holds exported runs: flowstore import {path} --store NEW.db"
         raise StoreCorruptError(message) from error

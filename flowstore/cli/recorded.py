@@ -7,25 +7,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
-from flowstore.cli.archives import EXPORTED, STANDARD
+from flowstore.cli.archives import batches, exported_in, is_exported
 from flowstore.cli.reading import existing
-from flowstore.errors import RunNotFoundError, StoreCorruptError, StoreUnavailableError
-from flowstore.replay import read_file
+from flowstore.errors import RunNotFoundError, StoreCorruptError
 from flowstore.replay.check import Verdict, unreadable
 from flowstore.store.base import WORKING
 from flowstore.store.readonly import open_queries
 from flowstore.store.url import parse
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 
     from flowstore.store.archive import Archive
     from flowstore.store.base import RunRecord
     from flowstore.store.queries import Queries
 
 _PAGE: Final = 1000
-_RUNS: Final = 200
-_EVENTS: Final = 5000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +71,7 @@ class Runs(Protocol):
 
 def runs_in(store: str) -> Runs:
     """Return the runs of a database, or of a file of exported runs; ``-`` is standard input."""
-    if store == STANDARD or store.endswith(EXPORTED):
+    if is_exported(store):
         return FileRuns(Path(store))
     existing(store)
     return StoreRuns(open_queries(parse(store)))
@@ -89,11 +86,7 @@ class FileRuns:
 
     async def find(self, wanted: Wanted) -> int:
         """Read the file and choose."""
-        if str(self._path) != STANDARD and not self._path.exists():
-            raise StoreUnavailableError(
-                f"{self._path}: there is no such file; make one with flowstore export"
-            )
-        archives = read_file(self._path)
+        archives = exported_in(self._path)
         by_name = {each.run.correlation_id: each for each in archives}
         if wanted.runs:
             _require(wanted, {name: each.run.workflow for name, each in by_name.items()})
@@ -159,7 +152,8 @@ class StoreRuns:
         """Yield them, reading the next while the last are at work."""
         reading: asyncio.Task[list[Archive | Verdict]] | None = None
         try:
-            for batch in (*_batches(self._found[self._yielded :]), None):
+            rest = ((each.correlation_id, each.head) for each in self._found[self._yielded :])
+            for batch in (*batches(rest), None):
                 last = reading
                 reading = None if batch is None else asyncio.create_task(self._read(batch))
                 for each in [] if last is None else await last:
@@ -179,20 +173,6 @@ class StoreRuns:
             # The others may be whole.
             parts = [await self._read([name]) for name in names]
             return [each for part in parts for each in part]
-
-
-def _batches(records: Iterable[RunRecord]) -> Iterator[list[str]]:
-    """Gather runs so that what is read at a time stays small, however long they are."""
-    batch: list[str] = []
-    events = 0
-    for record in records:
-        if batch and (len(batch) == _RUNS or events + record.head > _EVENTS):
-            yield batch
-            batch, events = [], 0
-        batch.append(record.correlation_id)
-        events += record.head
-    if batch:
-        yield batch
 
 
 def _name_of(found: Archive | Verdict) -> str:

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 _DEEPEST = 20
 """Levels that are indented; a run can be a chain of 100,000 events."""
 
-_GUIDES = ("├─ ", "└─ ", "│  ", "   ")
-_PLAIN_GUIDES = ("|- ", "`- ", "|  ", "   ")
 _EMITTER = re.compile(r"\d+/(.+)/[^/]+", re.DOTALL)
 _SPECIAL = re.compile(r"[^\w .:@+-]")
 _LONGEST = 60
@@ -127,7 +125,7 @@ class _Tree:
 
 
 def _print_tree(tree: _Tree) -> None:
-    guides = _GUIDES if output.can_unicode() else _PLAIN_GUIDES
+    guides = output.guides()
     for node in tree.walk():
         pieces: list[Piece] = [(_indent(node, guides), terminal.QUIET)]
         if node.depth > _DEEPEST:
@@ -155,12 +153,11 @@ def _indent(node: _Node, guides: tuple[str, ...]) -> str:
 
 
 def _print_json(tree: _Tree) -> None:
-    """Print one JSON array, one event to a line, each behind the one that it came of."""
-    lead = "[\n"
+    """Print the events, each behind the one that it came of."""
+    array = output.JsonArray()
     for node in tree.walk():
-        output.write(lead + output.json_text(_json(tree, node)))
-        lead = ",\n"
-    output.write("[]\n" if lead == "[\n" else "\n]\n")
+        array.add(_json(tree, node))
+    array.end()
 
 
 def _json(tree: _Tree, node: _Node) -> dict[str, Any]:

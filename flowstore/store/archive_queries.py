@@ -22,11 +22,12 @@ from flowstore.store.records import (
     TimerRow,
     TransitionRow,
 )
+from flowstore.store.selecting import select_any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sqlalchemy import Select, Table
+    from sqlalchemy import Table
     from sqlalchemy.ext.asyncio import AsyncConnection
 
 RUNS_AT_ONCE: Final = 200
@@ -58,10 +59,6 @@ async def read_archives(
     return [found[name] for name in dict.fromkeys(correlation_ids) if name in found]
 
 
-def _select(*columns: Any) -> Select[*tuple[Any, ...]]:
-    return select(*columns)
-
-
 async def _read(names: Sequence[str], connection: AsyncConnection) -> list[Archive]:
     run, event = schema.run, schema.event
     columns = [run.c[name] for name in RunRow.__dataclass_fields__]
@@ -69,7 +66,7 @@ async def _read(names: Sequence[str], connection: AsyncConnection) -> list[Archi
     archives = {row[0]: Archive(run=RunRow(*row)) for row in rows}
     cells = [event.c[name] for name in StoredEvent._fields]
     statement = (
-        _select(*cells, event.c.hash)
+        select_any(*cells, event.c.hash)
         .where(event.c.run_id.in_(archives))
         .order_by(event.c.run_id, event.c.position)
     )
@@ -79,7 +76,7 @@ async def _read(names: Sequence[str], connection: AsyncConnection) -> list[Archi
         archives[stored.run_id].hashes.append(digest)
     for part, (table, kind, order) in PARTS.items():
         statement = (
-            _select(*(table.c[name] for name in kind._fields))
+            select_any(*(table.c[name] for name in kind._fields))
             .where(table.c.run_id.in_(archives))
             .order_by(table.c.run_id, *(table.c[name] for name in order))
         )

@@ -9,7 +9,7 @@ from sqlalchemy import and_, func, or_, select
 
 from flowstore.store import schema
 from flowstore.store.records import SETTLED, DropRow, StoredEvent, TransitionRow
-from flowstore.store.selecting import key_of
+from flowstore.store.selecting import key_of, select_any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,7 +62,7 @@ class Feed:
         self.event_seq = await connection.scalar(select(func.max(event.c.seq))) or 0
         self.drop_seq = await connection.scalar(select(func.max(schema.drop.c.seq))) or 0
         wanted = [] if self.run is None else [event.c.run_id == key_of(self.run)]
-        statement = _select(*_CELLS).where(*wanted).order_by(event.c.seq.desc()).limit(last)
+        statement = select_any(*_CELLS).where(*wanted).order_by(event.c.seq.desc()).limit(last)
         events = [StoredEvent(*row) for row in await connection.execute(statement)][::-1]
         if self.run is not None:
             at_work: Any = run.c.correlation_id == self.run
@@ -91,7 +91,7 @@ class Feed:
         wanted = [event.seq > self.event_seq]
         if self.run is not None:
             wanted.append(event.run_id == key_of(self.run))
-        statement = _select(event.seq, *_CELLS).where(*wanted).order_by(event.seq).limit(PAGE)
+        statement = select_any(event.seq, *_CELLS).where(*wanted).order_by(event.seq).limit(PAGE)
         found: list[StoredEvent] = []
         for seq, *cells in await connection.execute(statement):
             self.event_seq = seq
@@ -107,7 +107,7 @@ class Feed:
         if self.run is not None:
             wanted.append(drop.run_id == key_of(self.run))
         cells = (drop[name] for name in DropRow._fields)
-        statement = _select(drop.seq, *cells).where(*wanted).order_by(drop.seq).limit(PAGE)
+        statement = select_any(drop.seq, *cells).where(*wanted).order_by(drop.seq).limit(PAGE)
         found: list[DropRow] = []
         for seq, *row in await connection.execute(statement):
             self.drop_seq = seq
@@ -149,10 +149,6 @@ class Feed:
                 del self.active[key]
 
 
-def _select(*columns: Any) -> Select[*tuple[Any, ...]]:
-    return select(*columns)
-
-
 def _last_attempts(which: ColumnElement[bool]) -> Select[*tuple[Any, ...]]:
     """Return what finds position and number of the last attempt in each of these runs."""
     run, transition = schema.run.c, schema.transition.c
@@ -167,7 +163,7 @@ def _last_attempts(which: ColumnElement[bool]) -> Select[*tuple[Any, ...]]:
             .scalar_subquery()
         )
 
-    return _select(run.id, last(transition.position), last(transition.number)).where(which)
+    return select_any(run.id, last(transition.position), last(transition.number)).where(which)
 
 
 async def _transitions_at(
@@ -189,7 +185,7 @@ async def _transitions(
 ) -> list[TransitionRow]:
     transition = schema.transition.c
     statement = (
-        _select(*(transition[name] for name in TransitionRow._fields))
+        select_any(*(transition[name] for name in TransitionRow._fields))
         .where(where)
         .order_by(transition.run_id, transition.position, transition.number)
         .limit(limit)

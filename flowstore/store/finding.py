@@ -18,9 +18,10 @@ from flowstore.store.records import (
     TimerRow,
     TransitionRow,
 )
+from flowstore.store.selecting import select_any
 
 if TYPE_CHECKING:
-    from sqlalchemy import ColumnElement, Select, Table
+    from sqlalchemy import ColumnElement, Table
     from sqlalchemy.ext.asyncio import AsyncConnection
 
 
@@ -62,10 +63,6 @@ class PrunedEvent:
     position: int
     status: str
     pruned_at: int
-
-
-def _select(*columns: Any) -> Select[*tuple[Any, ...]]:
-    return select(*columns)
 
 
 async def find_event(
@@ -119,7 +116,7 @@ async def _runs_with(
     run = schema.run
     columns = [run.c[name] for name in RunRow.__dataclass_fields__]
     # From the runs, each of which has an index on its events: there is none on ids alone.
-    statement = _select(*columns).join_from(run, table, and_(table.c.run_id == run.c.id, is_it))
+    statement = select_any(*columns).join_from(run, table, and_(table.c.run_id == run.c.id, is_it))
     if correlation_id is not None:
         statement = statement.where(run.c.correlation_id == correlation_id)
     return [RunRow(*row) for row in await connection.execute(statement.distinct())]
@@ -133,7 +130,7 @@ async def _gather(
 
     async def rows(kind: Any, table: Table, *where: ColumnElement[bool], order: Any) -> list[Any]:
         statement = (
-            _select(*(table.c[name] for name in kind._fields))
+            select_any(*(table.c[name] for name in kind._fields))
             .where(table.c.run_id == key, *where)
             .order_by(order)
         )

@@ -10,7 +10,7 @@ from sqlalchemy import and_, exists, or_, select
 
 from flowstore.store import schema
 from flowstore.store.records import WORKING, StoredEvent
-from flowstore.store.selecting import key_of, same_place
+from flowstore.store.selecting import key_of, same_place, select_any
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Select
@@ -119,10 +119,6 @@ def variants(text: str) -> list[str]:
     return [text] if escaped == text else [text, escaped]
 
 
-def _select(*columns: Any) -> Select[*tuple[Any, ...]]:
-    return select(*columns)
-
-
 def _events(
     search: Search, place: ColumnElement[int], wanted: list[ColumnElement[bool]]
 ) -> Select[*tuple[Any, ...]]:
@@ -131,7 +127,7 @@ def _events(
     if not search.errors:
         columns += [event.c.name, event.c.id, event.c.data, event.c.metadata]
     return (
-        _select(place, run.c.correlation_id, *_CELLS)
+        select_any(place, run.c.correlation_id, *_CELLS)
         .join_from(event, run, event.c.run_id == run.c.id)
         .where(*wanted, _has(search.text, columns))
     )
@@ -142,7 +138,7 @@ def _failures(
 ) -> Select[*tuple[Any, ...]]:
     event, run, transition = schema.event, schema.run, schema.transition
     statement = (
-        _select(
+        select_any(
             place,
             run.c.correlation_id,
             *_CELLS,

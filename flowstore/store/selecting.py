@@ -23,6 +23,11 @@ def key_of(correlation_id: str) -> ScalarSelect[int]:
     return select(run.id).where(run.correlation_id == correlation_id).scalar_subquery()
 
 
+def select_any(*columns: Any) -> Select[*tuple[Any, ...]]:
+    """Return a SELECT of columns whose types are not known to the type checkers."""
+    return select(*columns)
+
+
 def between(position: ColumnElement[int], after: int, until: int | None) -> ColumnElement[bool]:
     """Return ``after < position <= until``."""
     later = position > after
