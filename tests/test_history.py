@@ -224,6 +224,38 @@ async def test_a_dead_letter_that_is_retried(workflow: WorkflowManager, events_b
     assert await told(run, after=2) == [retried]
 
 
+async def test_a_retry_that_fails_first_is_told_of_once_from_wherever_one_looks(
+    workflow: WorkflowManager,
+):
+    async def call() -> None:
+        pass
+
+    async def pay(_event: WorkflowEvent, ctx: Context) -> AsyncIterator[WorkflowEvent]:
+        if not ctx.state.get("open") or ctx.attempt == 1:
+            raise ValueError("no money")
+        await ctx.step("pay", call)
+        yield WorkflowEvent("paid")
+
+    @workflow.on("error")
+    async def open_again(_event: WorkflowEvent, ctx: Context) -> None:
+        ctx.state["open"] = True
+
+    workflow.register("pay", pay, retry=Retry(attempts=2, delay=0))
+    run = await settle(workflow, WorkflowEvent("pay"))
+    async with workflow:
+        await run.retry_dead(1, "pay")
+        await run.wait(20)
+    whole = await told(run)
+    retries = [each for each in whole if each.position == 3]
+    assert [each.outcome for each in retries] == ["retried", "handled"]
+    assert [[step.name for step in each.steps] for each in retries] == [[], ["pay"]]
+    assert [[event.name for event in each.emitted] for each in retries] == [[], ["paid"]]
+    for position in range(3):
+        assert await told(run, after=position) == [
+            each for each in whole if each.position > position
+        ]
+
+
 async def test_there_is_no_such_run(workflow: WorkflowManager):
     with pytest.raises(RunNotFoundError, match="nobody"):
         await told(workflow.run("nobody"))

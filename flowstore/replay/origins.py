@@ -88,7 +88,7 @@ class Origins:
         return self._came.setdefault((position, handler), _Came())
 
     def has(self, position: int, handler: str) -> bool:
-        """Tell whether it is known what came of a handler that waits at an event."""
+        """Tell whether it is known what came of a handler that waits or is to be tried again."""
         return (position, handler) in self._waiting
 
     def take(
@@ -103,7 +103,8 @@ class Origins:
         """
         end = row.started_at + row.duration
         place = (position, handler)
-        (self._waiting.add if row.outcome in (PARKED, POSTPONED) else self._waiting.discard)(place)
+        goes_on = row.outcome in (PARKED, POSTPONED, RETRIED)
+        (self._waiting.add if goes_on else self._waiting.discard)(place)
         is_last = row.outcome in (HANDLED, DROPPED)  # a dead letter can be retried
         counts = row.outcome not in (RETRIED, DEAD, POSTPONED)
         came = self._at(position, handler)
