@@ -112,6 +112,16 @@ class Outside:
         thread.start()
         thread.join()
 
+    def thread_of_a_thread(self) -> None:
+        def work() -> None:
+            self.own_thread()
+            with contextlib.suppress(BaseException):
+                self.own_pool()
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+
     def own_pool(self) -> None:
         with ThreadPoolExecutor(1) as pool:
             pool.submit(self.append).result()
@@ -143,6 +153,7 @@ WAYS = (
     Outside.program,
     Outside.shell,
     Outside.own_thread,
+    Outside.thread_of_a_thread,
     Outside.own_pool,
     Outside.own_process,
     Outside.database,

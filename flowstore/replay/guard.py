@@ -1,8 +1,9 @@
 """Keeps a replay within the process: no network, no other programs, no files that are written.
 
 Python says what it is about to do (`sys.addaudithook`). It does not say what goes through a
-connection, a file or a pool of processes that is open already, nor what an event loop that is not
-asyncio's own does: that is not seen.
+connection, a file or a pool of processes that is open already, nor what code that is not Python's
+does by itself (an event loop, a driver in C or Rust): that is not seen. Nor is what a handler
+leaves to others: a thread that was there before and takes its work from a queue, ``atexit``.
 """
 
 from __future__ import annotations
@@ -11,13 +12,12 @@ import inspect
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from functools import cache, partial
-from threading import Thread, current_thread
+from threading import Thread
 from typing import TYPE_CHECKING, Any, Final, cast
-from weakref import WeakKeyDictionary
 
-from flowstore.outside import Refusal, reach_for, refusal
+from flowstore.outside import reach_for, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,6 +47,7 @@ _PROGRAMS: Final = {
     "os.spawn": 1,
     "os.startfile": 0,
     "os.kill": 0,
+    "os.killpg": 0,
     "os.fork": -1,
     "os.forkpty": -1,
     "pty.spawn": 0,
@@ -80,48 +81,40 @@ def install() -> None:
     _watch()
 
 
-class _Watch:
-    """Is told of everything that the process does, and asks in whose name."""
-
-    def __init__(self) -> None:
-        self._threads: WeakKeyDictionary[Thread, Refusal] = WeakKeyDictionary()
-
-    def hook(self, event: str, arguments: tuple[Any, ...]) -> None:
-        """Refuse what a guarded replay reaches for."""
-        refuse = refusal.get()
-        if refuse is None:
-            refuse = self._threads.get(current_thread()) if self._threads else None
-            if refuse is None:
-                return
+def _hook(event: str, arguments: tuple[Any, ...]) -> None:
+    """Refuse what a guarded replay reaches for; is told of everything that the process does."""
+    refuse = refusal.get()
+    if refuse is not None:
         what = _reached_for(event, arguments)
         if what is not None:
             refuse(what)
 
-    def follow(self, thread: Thread) -> None:
-        """Guard a thread that a handler starts; those of pools are told with each call."""
-        refuse = refusal.get()
-        target = getattr(thread, "_target", None)
-        if refuse is not None and getattr(target, "__module__", "") != _POOLS:
-            self._threads[thread] = refuse
+
+def _follow(thread: Thread) -> None:
+    """Guard a thread that a handler starts; those of pools are told with each call."""
+    refuse = refusal.get()
+    target = getattr(thread, "_target", None)
+    if refuse is not None and getattr(target, "__module__", "") != _POOLS:
+        context = Context()
+        context.run(refusal.set, refuse)
+        thread.run = partial(context.run, thread.run)  # type: ignore[method-assign]
 
 
 @cache
-def _watch() -> _Watch:
+def _watch() -> None:
     """Begin to watch, for good: a hook cannot be taken back."""
-    watch = _Watch()
-    sys.addaudithook(watch.hook)
-    _wrap(watch)
-    return watch
+    sys.addaudithook(_hook)
+    _wrap()
 
 
-def _wrap(watch: _Watch) -> None:
+def _wrap() -> None:
     """See also what Python tells no hook of, and threads, whose contexts are their own."""
     from multiprocessing.process import BaseProcess  # noqa: PLC0415 - who replays nothing needs none
 
     start, submit, begin = Thread.start, ThreadPoolExecutor.submit, BaseProcess.start
 
     def start_thread(self: Thread) -> None:
-        watch.follow(self)
+        _follow(self)
         start(self)
 
     def submit_call(
