@@ -16,8 +16,9 @@ from flowstore.engine.raised import raised_again
 from flowstore.outside import refusal
 from flowstore.replay.chunks import Streams
 from flowstore.replay.report import Divergence, Moment
-from flowstore.replay.undone import LaterSteps, raised_in_step
+from flowstore.replay.undone import LaterSteps
 from flowstore.replay.users_code import reached_from
+from flowstore.store.arranged import read_failed
 from flowstore.store.base import DEAD, Behind, Load, LoadParked, ParkedWork
 from flowstore.stream import has_streams
 
@@ -256,10 +257,9 @@ class Scene:
         if name in self._live:
             return _unguarded(call_step(name, function, arguments, keywords))
         handler = None if self._attempt is None else self._attempt.recorded_as
-        failure = self.record.failures.get(place)
-        if place in self._undone:
-            row = self.record.row(self._position, handler or "")
-            failure = None if row is None else raised_in_step(row)
+        row = self.record.row(self._position, handler or "")
+        failure = None if row is None else read_failed(row.arranged).get((name, place[3]))
+        failure = failure or self.record.failures.get(place)
         if failure is not None:
             raise raised_again(failure)
         which = "" if place[3] == 1 else f", call {place[3]} of that name,"

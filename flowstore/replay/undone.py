@@ -1,15 +1,12 @@
 """Steps of a dead letter that was retried: which were not done yet when it failed.
 
 A retry names its steps as the attempt did that failed for good. The result of one that succeeds
-then takes the place of what was raised before; what that was is left in the attempt's traceback.
+then takes the place of what was raised before; what that was is left in the attempt's transition.
 """
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING, Final
-
-import orjson
+from typing import TYPE_CHECKING
 
 from flowstore.replay.authors import Authors
 from flowstore.store.base import DEAD
@@ -19,12 +16,6 @@ if TYPE_CHECKING:
     from flowstore.store.base import StepRow, TransitionRow
 
 Key = tuple[int, str, str, int]
-
-_IN_STEP: Final = re.compile(r'^ *File ".*context\.py", line \d+, in step$', re.MULTILINE)
-_RAISED: Final = re.compile(r"^(?P<type>[A-Za-z_][\w.]*)(?:: (?P<message>.*))?$", re.MULTILINE)
-_NEXT: Final = re.compile(
-    r"\n\n(The above exception was the direct cause|During handling of the above exception)"
-)
 
 
 class LaterSteps:
@@ -56,22 +47,3 @@ class LaterSteps:
             for step in self._steps.get(place, ())
             if step.error is None and self._authors.of_step(step) > row.position
         ]
-
-
-def raised_in_step(row: TransitionRow) -> str | None:
-    """Return what a step of an attempt raised, as `flowstore.engine.raised` has it.
-
-    None if the attempt did not fail of a step, as far as its traceback says.
-    """
-    text = row.traceback or ""
-    frame = _IN_STEP.search(text)
-    raised = None if frame is None else _RAISED.search(text, frame.end())
-    if raised is None:
-        return None
-    following = _NEXT.search(text, raised.end())
-    if following is None:
-        message = row.error or ""
-    else:
-        rest = text[raised.end() : following.start()]
-        message = (raised["message"] or "") + rest
-    return orjson.dumps({"type": raised["type"], "message": message, "args": [message]}).decode()
