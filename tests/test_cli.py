@@ -163,6 +163,28 @@ def test_a_terminal_without_colours_or_with_few_columns():
     assert max(map(len, lines)) <= 40
 
 
+def test_a_narrow_terminal_gets_what_can_be_read(path: Path):
+    with writing(path) as connection:
+        add_run(connection, 9, "a run whose name is long")
+
+    def lines(columns: int) -> list[str]:
+        shown = re.sub(r"\x1b\[[\d;]*m", "", show("runs", columns=columns)).splitlines()
+        assert max(map(len, shown)) <= columns
+        return shown
+
+    time = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d"
+    table = "\n".join(lines(200))
+    assert re.search(rf"completed .* {time}\.\d{{6}}Z", table)
+    table = "\n".join(lines(80))
+    assert re.search(rf"completed .* {time}Z", table)
+    assert "\nupdated_at" not in table
+    told = lines(50)
+    assert "status          completed" in told
+    assert any(re.fullmatch(rf"updated_at      {time}\.\d{{6}}Z", line) for line in told)
+    # A paragraph for each run.
+    assert told.count("") == len(start("runs").stdout.splitlines()) - 2
+
+
 def test_data_cannot_steer_a_terminal(path: Path):
     name = "\x1b[2Jfor\x9bged\x07\u202e[red]"
     with writing(path) as connection:

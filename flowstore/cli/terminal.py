@@ -1,6 +1,6 @@
 """What a terminal gets and a pipe does not: colours, and tables that fit its width.
 
-rich is imported here alone, and only when something is printed to a terminal. Everything that is
+rich is imported only when something is printed to a terminal: here, and for progress bars. Everything that is
 printed is handed over as text, so that brackets in data are no markup; it has been through
 `output.printable`, so that it cannot steer the terminal either. rich leaves colours out where
 ``NO_COLOR`` is set or the terminal has none.
@@ -8,8 +8,9 @@ printed is handed over as text, so that brackets in data are no markup; it has b
 
 from __future__ import annotations
 
+import re
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -63,6 +64,9 @@ _COLUMNS = {
     "updated_at": QUIET,
     "started_at": QUIET,
 }
+_FOLDED: Final = 16
+"""How wide a column stays at least whose cells are folded; times are not."""
+_FRACTION: Final = re.compile(r"(?<=T\d\d:\d\d:\d\d)\.\d{6}Z$")
 _TOLD = frozenset({"status", "outcome", "reason", "verdict", "result"})
 
 
@@ -82,18 +86,56 @@ def style_in(column: str, text: str) -> str:
 
 
 def print_table(columns: Sequence[str], cells: Iterable[Sequence[str]]) -> None:
-    """Print a table that is as wide as the terminal at most."""
+    """Print a table that is as wide as the terminal at most.
+
+    Where it does not fit, times are told to the second; where it could still not be read, each
+    row is a paragraph of names and values.
+    """
     from rich.box import SIMPLE_HEAD  # noqa: PLC0415 - a pipe does not pay for it
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
+    rows = list(cells)
+    console = _console()
+    room = console.width - 3 * len(columns) + 1
+    given = rows
+    if sum(_widths(columns, rows)) > room:
+        rows = [[_FRACTION.sub("Z", cell) for cell in row] for row in rows]
+    widths = _widths(columns, rows)
+    is_whole = [
+        width <= _FOLDED or name.endswith("_at")
+        for name, width in zip(columns, widths, strict=True)
+    ]
+    least = zip(widths, is_whole, strict=True)
+    if sum(width if whole else _FOLDED for width, whole in least) > room:
+        _print_paragraphs(columns, given)
+        return
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in cells:
+    for column, whole in zip(columns, is_whole, strict=True):
+        table.add_column(column, overflow="fold", no_wrap=whole)
+    for row in rows:
         styled = zip(columns, row, strict=True)
         table.add_row(*(Text(cell, style=style_in(column, cell)) for column, cell in styled))
-    _console().print(table)
+    console.print(table)
+
+
+def _widths(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
+    from rich.cells import cell_len  # noqa: PLC0415 - a pipe does not pay for it
+
+    return [max(map(cell_len, column)) for column in zip(columns, *rows, strict=True)]
+
+
+def _print_paragraphs(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from rich.text import Text  # noqa: PLC0415 - a pipe does not pay for it
+
+    width = max(map(len, columns))
+    console = _console()
+    for number, row in enumerate(rows):
+        if number:
+            console.print()
+        for column, cell in zip(columns, row, strict=True):
+            pieces = ((column.ljust(width + 2), QUIET), (cell, style_in(column, cell)))
+            console.print(Text.assemble(*pieces), overflow="fold")
 
 
 def print_sides(titles: Sequence[str], rows: Iterable[tuple[str, str, bool]]) -> None:
