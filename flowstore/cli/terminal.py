@@ -1,9 +1,9 @@
 """What a terminal gets and a pipe does not: colours, and tables that fit its width.
 
-rich is imported only when something is printed to a terminal: here, and for progress bars. Everything that is
-printed is handed over as text, so that brackets in data are no markup; it has been through
-`output.printable`, so that it cannot steer the terminal either. rich leaves colours out where
-``NO_COLOR`` is set or the terminal has none.
+rich is imported only when something is printed to a terminal: here, and for progress bars.
+Everything that is printed is handed over as text, so that brackets in data are no markup; it has
+been through `output.printable`, so that it cannot steer the terminal either. rich leaves colours
+out where ``NO_COLOR`` is set or the terminal has none.
 """
 
 from __future__ import annotations
