@@ -1,4 +1,4 @@
-"""Text that someone else wrote, made fit to be shown: in a terminal, in a log, in XML."""
+"""Text for people: what someone else wrote, made fit to be shown, and counts with their nouns."""
 
 from __future__ import annotations
 
@@ -9,3 +9,14 @@ def printable(text: str) -> str:
         letter if letter.isprintable() else letter.encode("unicode_escape").decode()
         for letter in text
     )
+
+
+def counted(number: int, one: str, many: str | None = None) -> str:
+    """Return a number with its noun: ``1 run``, ``2,000 runs``.
+
+    Args:
+        number: how many.
+        one: the noun for one.
+        many: for any other number; None for the same with an s.
+    """
+    return f"{number:,} {one if number == 1 else many or one + 's'}"

@@ -10,11 +10,11 @@ from flowstore.cli.database import looking
 from flowstore.cli.reading import existing
 from flowstore.errors import StoreError
 from flowstore.store.doctor import examine
-from flowstore.store.findings import error
+from flowstore.store.doctor_findings import error
 from flowstore.store.url import parse
 
 if TYPE_CHECKING:
-    from flowstore.store.findings import Finding
+    from flowstore.store.doctor_findings import Finding
 
 _STYLES = {"info": terminal.QUIET, "warning": terminal.HELD, "error": terminal.BAD}
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from flowstore.cli import terminal
 from flowstore.clock import to_datetime
 from flowstore.errors import StoreCorruptError
+from flowstore.printable import counted as counted  # noqa: PLC0414 - it is used from here
 from flowstore.printable import printable as printable  # noqa: PLC0414 - it is used from here
 
 if TYPE_CHECKING:
@@ -120,11 +121,6 @@ class JsonArray:
 def guides() -> tuple[str, str, str, str]:
     """Return what leads to a line of a tree: a branch, the last one, past others, past none."""
     return ("├─ ", "└─ ", "│  ", "   ") if can_unicode() else ("|- ", "`- ", "|  ", "   ")
-
-
-def counted(number: int, one: str, many: str | None = None) -> str:
-    """Return a number with its noun: ``1 run``, ``2,000 runs``."""
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def write(text: str) -> None:

@@ -11,10 +11,10 @@ import typer
 
 from flowstore.cli import output
 from flowstore.cli.database import looking, require_latest
-from flowstore.cli.output import counted
 from flowstore.cli.reading import existing
 from flowstore.cli.times import span_of
 from flowstore.clock import SystemClock
+from flowstore.printable import counted
 from flowstore.store.base import Prune, PrunedRuns
 from flowstore.store.prune import newest_runs
 from flowstore.store.sqlite import SQLiteStore

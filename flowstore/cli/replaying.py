@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from flowstore.cli import checking
-from flowstore.cli.options import STORE, Action, AppName, Json, RunName, Store
+from flowstore.cli import check_options
+from flowstore.cli.options import STORE, Action, AppName, Json, RunName, Since, Store
 
 room = typer.Typer()
 
@@ -103,19 +103,19 @@ def _replay(
 
 @room.command("check", epilog="Example: flowstore check --app shop.orders:workflow --since 7d")
 def _check(
-    runs: checking.Runs = None,
+    runs: check_options.Runs = None,
     *,
     app: AppName,
-    since: checking.Since = None,
-    status: checking.Statuses = None,
-    workflow: checking.Workflow = None,
-    limit: checking.Most = None,
+    since: Since = None,
+    status: check_options.Statuses = None,
+    workflow: check_options.Workflow = None,
+    limit: check_options.Most = None,
     live: Live = None,
     ignore: Ignore = None,
-    accept: checking.Accept = None,
-    update: checking.Update = None,
-    reason: checking.Reason = None,
-    junit: checking.Junit = None,
+    accept: check_options.Accept = None,
+    update: check_options.Update = None,
+    reason: check_options.Reason = None,
+    junit: check_options.Junit = None,
     unguarded: Unguarded = False,
     store: Store = STORE,
     as_json: Json = False,
@@ -123,19 +123,21 @@ def _check(
     """Execute recorded runs again with the code at hand, and tell which of them diverge.
 
     Runs are taken from the database, which is only read, or with --store FILE.jsonl from a file
-    of exported ones; those still at work up to where they are. What handlers print is not shown.
+    of exported ones; those still at work up to where they are. --since takes runs in which
+    anything has happened since. What handlers print is not shown.
     Exits with 0 if all runs are identical but for what is ignored or accepted, with 1 if one
     diverges, cannot be read or is not there.
     """
     from flowstore.cli import check
+    from flowstore.cli.times import bound_of
 
     request = check.Request(
         app=app,
         store=store,
         workflow=workflow,
         runs=tuple(runs or ()),
-        since=checking.moment(since),
-        statuses=checking.known(status),
+        since=bound_of(since, "--since"),
+        statuses=check_options.known(status),
         limit=limit,
         ignore=tuple(ignore or ()),
         live=tuple(live or ()),

@@ -26,7 +26,7 @@ from flowstore.store.base import (
 
 if TYPE_CHECKING:
     from flowstore.store.base import ParkedRow, StoredEvent, TransitionRow
-    from flowstore.store.finding import Findings
+    from flowstore.store.event_traces import Traces
 
 _OF_OTHERS = frozenset({DUPLICATE, CONFLICT, LEASE_LOST, DISCARDED})
 """Reasons of drops that say nothing of the event that is in the log."""
@@ -45,7 +45,7 @@ class Verdict(NamedTuple):
     because: str
 
 
-def judge(found: Findings) -> Verdict:
+def judge(found: Traces) -> Verdict:
     """Say what became of an event, and who might have been expected to take it and did not."""
     verdict = _judge(found)
     missed = [f"{each.handler} {each.text}" for each in waiters(found) if not each.is_woken]
@@ -54,7 +54,7 @@ def judge(found: Findings) -> Verdict:
     return verdict._replace(because=f"{verdict.because}; but {', and '.join(missed)}")
 
 
-def _judge(found: Findings) -> Verdict:
+def _judge(found: Traces) -> Verdict:
     event = found.event
     if event is None:
         return _judge_unlogged(found)
@@ -87,7 +87,7 @@ def _tell(row: TransitionRow, place: int) -> str:
     return text if row.position == place else f"{text}, which went on at {row.position}"
 
 
-def _judge_unlogged(found: Findings) -> Verdict:
+def _judge_unlogged(found: Traces) -> Verdict:
     if found.drops:
         drop = found.drops[-1]
         text = f"it was refused and is not in the log: {drop.detail or drop.reason}"
@@ -96,7 +96,7 @@ def _judge_unlogged(found: Findings) -> Verdict:
     return Verdict("scheduled", f"timer {timer.key} sends it at {time_text(timer.due_at)}")
 
 
-def _tell_dead(found: Findings, row: TransitionRow) -> Verdict:
+def _tell_dead(found: Traces, row: TransitionRow) -> Verdict:
     text = f"{row.handler} failed for good at attempt {row.attempt}: {row.error}"
     for drop in found.drops:
         if drop.reason == DISCARDED and drop.handler in (row.handler, origin_of(row)[1]):
@@ -104,14 +104,14 @@ def _tell_dead(found: Findings, row: TransitionRow) -> Verdict:
     return Verdict(DEAD, text)
 
 
-def _tell_retried(found: Findings, row: TransitionRow) -> Verdict:
+def _tell_retried(found: Traces, row: TransitionRow) -> Verdict:
     text = f"{row.handler} failed at attempt {row.attempt} and is tried again: {row.error}"
     if found.run.ready_at is not None:
         text += f"; not before {time_text(found.run.ready_at)}"
     return Verdict(RETRIED, text)
 
 
-def _judge_early(found: Findings) -> Verdict | None:
+def _judge_early(found: Traces) -> Verdict | None:
     for row in found.parked:
         if row.kind != "wait":
             return Verdict("early", f"{row.handler} {wait_words(row)}")
@@ -122,7 +122,7 @@ def _judge_early(found: Findings) -> Verdict | None:
     return None
 
 
-def _judge_untouched(found: Findings, event: StoredEvent) -> Verdict:
+def _judge_untouched(found: Traces, event: StoredEvent) -> Verdict:
     run = found.run
     if event.position > run.cursor:
         behind = event.position - run.cursor - 1
@@ -155,7 +155,7 @@ class Waiter(NamedTuple):
     is_woken: bool
 
 
-def waiters(found: Findings) -> list[Waiter]:
+def waiters(found: Traces) -> list[Waiter]:
     """Return the handlers that waited for an event of this name when it came."""
     event = found.event
     if event is None:

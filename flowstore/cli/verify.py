@@ -10,9 +10,9 @@ import typer
 
 from flowstore.cli import output
 from flowstore.cli.database import looking, require_latest
-from flowstore.cli.output import counted
 from flowstore.cli.reading import existing
 from flowstore.errors import RunNotFoundError
+from flowstore.printable import counted
 from flowstore.store.verify import Known, Verified
 from flowstore.store.verify import verify as look
 

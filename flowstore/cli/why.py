@@ -13,12 +13,12 @@ from flowstore.cli.verdict import Verdict, Waiter, judge, waiters
 from flowstore.cli.words import event_json, span, transition_json
 from flowstore.errors import EventNotFoundError
 from flowstore.replay.history import plain_event, read_history
-from flowstore.store.finding import find_event, find_pruned
+from flowstore.store.event_traces import find_event, find_pruned
 
 if TYPE_CHECKING:
     from flowstore.replay import Transition
     from flowstore.store.base import DropRow, StoredEvent
-    from flowstore.store.finding import Findings, PrunedEvent
+    from flowstore.store.event_traces import PrunedEvent, Traces
     from flowstore.store.queries import Queries
 
 _MOST = 50
@@ -31,7 +31,7 @@ _DROPS = ("created_at", "reason", "handler", "detail")
 class _Answer:
     """What one run has to say of an event."""
 
-    found: Findings
+    found: Traces
     verdict: Verdict
     attempts: list[Transition]
     followed: list[StoredEvent]
@@ -73,7 +73,7 @@ def why(store: str, event_id: str, *, run: str | None, as_json: bool) -> int:
     return 0
 
 
-async def _answer(queries: Queries, found: Findings) -> _Answer:
+async def _answer(queries: Queries, found: Traces) -> _Answer:
     answer = _Answer(found, judge(found), [], [], waiters(found))
     if found.event is None:
         return answer
@@ -174,7 +174,7 @@ def _print(answer: _Answer) -> None:
         output.print_table(_DROPS, [output.to_json(drop) for drop in found.drops])
 
 
-def _origin(found: Findings) -> str:
+def _origin(found: Traces) -> str:
     event, cause = found.event, found.cause
     if event is None or event.causation_id is None:
         return "outside: someone sent it"

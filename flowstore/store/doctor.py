@@ -7,10 +7,11 @@ import sqlite3
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+from flowstore.printable import counted
 from flowstore.store import differences, migrate
 from flowstore.store.doctor_files import Workers, lives, look_at_files, look_at_sqlite
+from flowstore.store.doctor_findings import error, info, warning
 from flowstore.store.doctor_runs import look_at_runs
-from flowstore.store.findings import counted, error, info, warning
 from flowstore.store.readonly import read_only_uri
 from flowstore.store.verify import verify
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from flowstore.store.findings import Finding
+    from flowstore.store.doctor_findings import Finding
     from flowstore.store.url import StoreUrl
 
 SAMPLE: Final = 20

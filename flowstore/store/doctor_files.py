@@ -10,13 +10,14 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from flowstore.store.findings import counted, error, info, warning
+from flowstore.printable import counted
+from flowstore.store.doctor_findings import error, info, warning
 from flowstore.store.lock import presence_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from flowstore.store.findings import Finding
+    from flowstore.store.doctor_findings import Finding
 
 LEAST_ROOM: Final = 100 * 1024 * 1024
 """Bytes that should be free on the disk."""

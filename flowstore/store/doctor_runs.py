@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import func, select
 from sqlalchemy.dialects import sqlite
 
+from flowstore.printable import counted
 from flowstore.store import schema
 from flowstore.store.base import DEAD
-from flowstore.store.findings import counted, info, warning
+from flowstore.store.doctor_findings import info, warning
 from flowstore.store.selecting import still_dead, unhandled
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from flowstore.store.doctor_files import Workers
-    from flowstore.store.findings import Finding
+    from flowstore.store.doctor_findings import Finding
 
 PATIENCE: Final = 60 * 1_000_000
 """Microseconds for which something may be due before it counts as stuck."""

@@ -33,9 +33,9 @@ from flowstore.store.base import (
     StoredEvent,
     TransitionRow,
 )
-from flowstore.store.pruning import Pruning
 from flowstore.store.refusals import refuse_other_workflow, why_no_end
 from flowstore.store.same import is_same
+from flowstore.store.tombstones import Tombstones
 from flowstore.store.waiting import Waiting
 from flowstore.stream import has_streams
 
@@ -50,7 +50,7 @@ class Ledger:
     def __init__(self, lookup: Lookup, outstanding: WaitingLookup) -> None:
         self._lookup = lookup
         self.waiting = Waiting(self, lookup, outstanding)
-        self.pruning = Pruning(self, lookup)
+        self.tombstones = Tombstones(self, lookup)
         self.new_runs: list[RunRow] = []
         self.moved: dict[int, RunRow] = {}
         self.changed: dict[int, RunRow] = {}
@@ -85,7 +85,7 @@ class Ledger:
         run = lookup.run(operation.correlation_id)
         event = operation.event
         if lookup.has_pruned:
-            refused = self.pruning.refuse(run, operation, is_chosen=operation.chosen_id)
+            refused = self.tombstones.refuse(run, operation, is_chosen=operation.chosen_id)
             if refused is not None:
                 return refused
         if run is None:
@@ -197,7 +197,7 @@ class Ledger:
         if operation.claim_for is not None:
             self._lease(run, operation.claim_for, operation.now)
         was_idle = run.cursor == row.position - 1
-        cached = self.pruning.known(run, operation.cached_version)
+        cached = self.tombstones.known(run, operation.cached_version)
         has_state = run.state_version in (0, cached)
         if was_idle and has_state:
             loaded = base.Loaded(events=(row,), state_is_cached=run.state_version > 0)
@@ -212,7 +212,7 @@ class Ledger:
     def grant(self, run: RunRow, owner: str, now: int, cached_version: int) -> Grant:
         """Give a worker the lease of a run that no live worker has."""
         self._lease(run, owner, now)
-        cached = self.pruning.known(run, cached_version)
+        cached = self.tombstones.known(run, cached_version)
         return self._granted(run, self._lookup.load(run, cached))
 
     def _granted(self, run: RunRow, loaded: base.Loaded) -> Grant:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         TaskRow,
         TimerRow,
     )
-    from flowstore.store.pruning import Tombstone
+    from flowstore.store.tombstones import Tombstone
 
 
 class Lookup(Protocol):

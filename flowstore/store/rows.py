@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from flowstore.store import base
 from flowstore.store.base import Behind, Loaded, ParkedWork, RunRow, StoredEvent, TransitionRow
-from flowstore.store.pruning import Tombstone
+from flowstore.store.tombstones import Tombstone
 
 if TYPE_CHECKING:
     import sqlite3

@@ -156,7 +156,7 @@ class Waiting:
         """Append the event in which a task ends, or say why it is not wanted any more (G6)."""
         run = self._lookup.run(operation.correlation_id)
         if self._lookup.has_pruned:
-            refused = self._ledger.pruning.refuse(run, operation, is_chosen=False)
+            refused = self._ledger.tombstones.refuse(run, operation, is_chosen=False)
             if refused is not None:
                 return refused
         if run is None:

@@ -33,7 +33,7 @@ class Tombstone(NamedTuple):
         return to_datetime(self.pruned_at).date().isoformat()
 
 
-class Pruning:
+class Tombstones:
     """Refuses what comes to runs that were removed."""
 
     def __init__(self, ledger: Ledger, lookup: Lookup) -> None:

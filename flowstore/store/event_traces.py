@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True, kw_only=True)
-class Findings:
+class Traces:
     """What one run has of an event.
 
     Attributes:
@@ -67,7 +67,7 @@ class PrunedEvent:
 
 async def find_event(
     event_id: str, correlation_id: str | None, position: int | None, connection: AsyncConnection
-) -> list[Findings]:
+) -> list[Traces]:
     """Return what every run has of an event, the oldest run first.
 
     Args:
@@ -76,7 +76,7 @@ async def find_event(
         position: the event can also be the one at this position.
         connection: where to read.
     """
-    runs: dict[int, Findings] = {}
+    runs: dict[int, Traces] = {}
     for table, column in (
         (schema.event, schema.event.c.id),
         (schema.drop, schema.drop.c.event_id),
@@ -84,11 +84,11 @@ async def find_event(
         (schema.collected, schema.collected.c.event_id),
     ):
         for row in await _runs_with(table, column == event_id, correlation_id, connection):
-            runs.setdefault(row.id, Findings(run=row))
+            runs.setdefault(row.id, Traces(run=row))
     if not runs and position is not None:
         is_there = schema.event.c.position == position
         for row in await _runs_with(schema.event, is_there, correlation_id, connection):
-            runs[row.id] = Findings(run=row)
+            runs[row.id] = Traces(run=row)
     for found in runs.values():
         await _gather(found, event_id, position, connection)
     return [runs[key] for key in sorted(runs)]
@@ -123,7 +123,7 @@ async def _runs_with(
 
 
 async def _gather(
-    found: Findings, event_id: str, position: int | None, connection: AsyncConnection
+    found: Traces, event_id: str, position: int | None, connection: AsyncConnection
 ) -> None:
     key = found.run.id
     event, drop = schema.event.c, schema.drop.c
@@ -164,7 +164,7 @@ async def _gather(
     )
 
 
-async def _gather_handling(found: Findings, place: int, rows: Any) -> None:
+async def _gather_handling(found: Traces, place: int, rows: Any) -> None:
     """Add the attempts at the event at a position, and who waited when it came."""
     table, parked = schema.transition, schema.parked
     transition = table.c

@@ -13,14 +13,6 @@ Runs = Annotated[
     list[str] | None,
     typer.Argument(metavar="RUN", help="Only these runs.  [default: all]"),
 ]
-Since = Annotated[
-    str | None,
-    typer.Option(
-        "--since",
-        metavar="TIME",
-        help="Only runs with something new since: 7d, 36h, or 2026-05-01, 2026-05-01T12:00Z.",
-    ),
-]
 Statuses = Annotated[
     list[str] | None,
     typer.Option(
@@ -56,17 +48,6 @@ Reason = Annotated[
 Junit = Annotated[
     Path | None, typer.Option("--junit", metavar="FILE", help="Write JUnit XML as well.")
 ]
-
-
-def moment(text: str | None) -> int | None:
-    """Return what was given as ``--since``, in microseconds since 1970.
-
-    Raises:
-        typer.BadParameter: it means no moment.
-    """
-    from flowstore.cli.times import moment_of  # noqa: PLC0415 - help needs no clock
-
-    return None if text is None else moment_of(text, "--since")
 
 
 def known(statuses: list[str] | None) -> frozenset[str]:

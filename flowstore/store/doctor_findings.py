@@ -38,8 +38,3 @@ def warning(check: str, message: str, remedy: str) -> Finding:
 def error(check: str, message: str, remedy: str) -> Finding:
     """Return what needs someone to act."""
     return Finding(severity="error", check=check, message=message, remedy=remedy)
-
-
-def counted(number: int, one: str, many: str | None = None) -> str:
-    """Return a number with its noun: ``1 run``, ``2 runs``."""
-    return f"{number} {one if number == 1 else many or one + 's'}"
