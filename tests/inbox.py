@@ -101,7 +101,7 @@ def finished_steps(folder):
     """Return the idempotency keys of the steps whose results are on the disk."""
     query = """
         SELECT correlation_id, position, handler, name, number
-        FROM step JOIN run ON run.id = step.run_id
+        FROM step JOIN run ON run.id = step.run_id WHERE step.error IS NULL
     """
     store = folder / "flowstore.db"
     if not store.exists():

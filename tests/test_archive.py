@@ -152,3 +152,9 @@ async def test_runs_that_are_there_can_be_left_out(tmp_path: Path):
     assert await store.perform(Restore([other, archive], skips_existing=True)) == [None, 2]
     assert [run.correlation_id for run in await store.reader.list_runs()] == ["r", "other"]
     await workflow.close()
+
+
+async def test_a_step_that_failed_does_not_count_as_finished(tmp_path: Path):
+    await run_once(tmp_path / "a.db")
+    counts = await open_queries(StoreUrl(tmp_path / "a.db")).count("r")
+    assert counts.steps == 1

@@ -41,7 +41,8 @@ async def count_run(correlation_id: str, connection: AsyncConnection) -> RunCoun
     event, transition, drop = schema.event.c, schema.transition.c, schema.drop.c
     stream = schema.stream.c
     key = await connection.scalar(select(key_of(correlation_id)))
-    steps = select(func.count()).where(schema.step.c.run_id == key)
+    step = schema.step.c
+    steps = select(func.count()).where(step.run_id == key, step.error.is_(None))
     passed_over = unhandled(correlation_id, func.count())
     return RunCounts(
         events=await _tally(connection, event.name, event.run_id == key),
