@@ -99,8 +99,10 @@ class Run:
             InvalidValueError: the run has no such position.
         """
         record = await self.info()
-        if at is not None and not 0 <= at <= record.head:
-            raise InvalidValueError("at", f"{at} is not a position of the run: 0 to {record.head}")
+        if at is not None and not (type(at) is int and 0 <= at <= record.head):
+            raise InvalidValueError(
+                "at", f"{at!r} is not a position of the run: 0 to {record.head}"
+            )
         reader = await self._runtime.reader()
         snapshot, changes = await reader.read_state(self.correlation_id, at=at)
         return self._runtime.kind.restore(replay(snapshot, changes))

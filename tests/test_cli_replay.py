@@ -112,6 +112,8 @@ def test_an_identical_run(app, capfd):
     called = replay(capfd, app)
     assert (called.code, called.err) == (0, "")
     assert called.out == "order-7: identical, 6 events handled again up to position 6\n"
+    called = replay(capfd, app, "--to", "1")
+    assert called.out == "order-7: identical, 1 event handled again up to position 1\n"
 
 
 def test_the_program_can_be_named_by_the_environment(capfd, monkeypatch):

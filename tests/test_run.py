@@ -157,7 +157,7 @@ async def test_the_state_at_every_position_of_a_long_run(workflow):
     assert query(workflow._runtime.url.path, "SELECT count(*) > 1 FROM snapshot") == [(1,)]
 
 
-@pytest.mark.parametrize("position", [-1, 3, 99])
+@pytest.mark.parametrize("position", [-1, 3, 99, "1", 1.0, True])
 async def test_a_position_that_there_is_not(summing, position):
     await add(summing, "r", 5)
     with pytest.raises(InvalidValueError, match=r"at: .*0 to 2"):

@@ -151,7 +151,8 @@ def _print(report: Report, *, as_json: bool) -> None:
         return
     name, found = output.printable(report.correlation_id), report.divergence
     if found is None:
-        events = f"{report.events:,} events handled again up to position {report.until}"
+        events = output.counted(report.events, "event")
+        events = f"{events} handled again up to position {report.until}"
         output.write(f"{name}: identical, {events}\n")
         return
     output.write(f"{name}: diverged ({found.kind}) at {output.printable(found.message)}\n")
