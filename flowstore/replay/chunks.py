@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from flowstore.engine.pump import Pump
     from flowstore.events import WorkflowEvent
     from flowstore.replay.record import Record
-    from flowstore.store.archive import Archive
     from flowstore.store.base import NewEvent, StoredEvent
 
     class Stage(Protocol):
@@ -41,7 +40,7 @@ class Streams:
 
     def __init__(self, stage: Stage, record: Record, live: Collection[str]) -> None:
         self._stage = stage
-        self._archive = record.archive
+        self._record = record
         self._live = live
 
     def event(self, stored: StoredEvent, name: str) -> WorkflowEvent:
@@ -54,7 +53,7 @@ class Streams:
 
     def recorded(self, name: str, stream_id: str) -> Stream:  # noqa: ARG002 - there is one run
         """Return a stream with its recorded chunks."""
-        return Stream(stream_id, Chunks(self._archive, stream_id))
+        return Stream(stream_id, Chunks(self._record, stream_id))
 
     def prepare(
         self,
@@ -97,8 +96,8 @@ async def _drain(source: AsyncIterable[Any]) -> None:
 class Chunks:
     """The recorded chunks of a stream. Implements `flowstore.stream.Source`."""
 
-    def __init__(self, archive: Archive, stream_id: str) -> None:
-        self._archive = archive
+    def __init__(self, record: Record, stream_id: str) -> None:
+        self._record = record
         self._id = stream_id
 
     async def read(self, offset: int) -> AsyncIterator[Any]:
@@ -107,18 +106,14 @@ class Chunks:
         Raises:
             StreamFailedError: the stream broke off behind them.
         """
-        for row in self._archive.chunks:
-            if row.stream_id == self._id:
-                chunks: list[Any] = decode_json(row.data)
-                for chunk in chunks[max(0, offset - row.first) :]:
-                    yield chunk
-        status, error = "", ""
-        for stream in self._archive.streams:
-            if stream.id == self._id:
-                status, error = stream.status, stream.error or ""
-        if status != STREAM_ENDED:
-            run = self._archive.run
+        for row in self._record.chunks.get(self._id, ()):
+            chunks: list[Any] = decode_json(row.data)
+            for chunk in chunks[max(0, offset - row.first) :]:
+                yield chunk
+        stream = self._record.streams.get(self._id)
+        if stream is None or stream.status != STREAM_ENDED:
+            run = self._record.archive.run
             problem = f"was left unfinished: its run is {run.status}"
-            if status == STREAM_FAILED:
-                problem = f"broke off: {error}"
+            if stream is not None and stream.status == STREAM_FAILED:
+                problem = f"broke off: {stream.error or ''}"
             raise StreamFailedError(f"stream {self._id!r} of run {run.correlation_id!r} {problem}")

@@ -17,7 +17,7 @@ from flowstore.replay.order import overtaken, swapped
 from flowstore.replay.record import is_over
 from flowstore.replay.report import diverged
 from flowstore.store.arranged import read_told
-from flowstore.store.base import DEAD, DROPPED, RETRIED, STALE
+from flowstore.store.base import DEAD, DROPPED, RETRIED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -152,11 +152,7 @@ class Judge:
                 yield state
 
     def _drops(self, stored: StoredEvent, name: str, done: Done) -> Iterable[Difference]:
-        expected = [
-            drop.detail
-            for drop in self._record.archive.drops
-            if (drop.position, drop.handler, drop.reason) == (stored.position, name, STALE)
-        ]
+        expected = self._record.refusals.get((stored.position, name))
         actual = [drop.detail for drop in done.drops if drop.handler == name]
         return differences(expected, actual, "drop.detail") if expected and actual else ()
 
@@ -348,10 +344,12 @@ class Judge:
     def _end(self, stored: StoredEvent, done: Done) -> Iterator[Divergence]:
         """Compare whether the run was completed, with which result, and ids that were chosen."""
         record = self._record
-        if record.caused and all(map(is_over, record.rows(stored.position).values())):
+        rows = record.rows(stored.position).values()
+        # A handler that has gone on at another event may emit there.
+        if record.caused and all(map(is_over, rows)) and stored.position not in record.left:
             for original in record.caused.get(stored.id, ()):
                 is_chosen = original.name != PROGRESS and not _ENGINES.fullmatch(original.id)
-                if is_chosen and original.id not in self._seen and not self._waited(stored):
+                if is_chosen and original.id not in self._seen:
                     yield from self._gone(stored, None, original)
         was, now = record.closed_at == stored.position, done.completed
         if was != now and not self.ignores("completed"):
@@ -366,11 +364,6 @@ class Judge:
             if found:
                 problem = f"the run comes to another result: {_told(found)}"
                 yield diverged(stored, None, "outcome", problem, (expected, actual), found)
-
-    def _waited(self, stored: StoredEvent) -> bool:
-        """Tell whether a handler of this event has gone on at another: it may emit there."""
-        suffix = f"@{stored.position}"
-        return any(row.handler.endswith(suffix) for row in self._record.archive.transitions)
 
     def _kept(self, found: Iterable[Difference]) -> tuple[Difference, ...]:
         return tuple(each for each in found if not self.ignores(each.path))

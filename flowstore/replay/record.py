@@ -17,7 +17,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from flowstore.store.archive import Archive
-    from flowstore.store.base import Outstanding, ParkedRow, StoredEvent, TransitionRow
+    from flowstore.store.base import (
+        ChunkRow,
+        Outstanding,
+        ParkedRow,
+        StoredEvent,
+        StreamRow,
+        TransitionRow,
+    )
 
 _UNREPEATABLE: Final = re.compile(
     r"^flowstore\.errors\.(HandlerTimeoutError|StatementError|EventConflictError)\b", re.MULTILINE
@@ -93,6 +100,34 @@ class Record:
         return {event.id: event for event in self.archive.events}
 
     @cached_property
+    def refusals(self) -> dict[Place, list[str | None]]:
+        """What handlers said of the events that they found to be stale."""
+        found: dict[Place, list[str | None]] = {}
+        for drop in self.archive.drops:
+            if drop.reason == STALE and drop.position is not None and drop.handler is not None:
+                found.setdefault((drop.position, drop.handler), []).append(drop.detail)
+        return found
+
+    @cached_property
+    def left(self) -> set[int]:
+        """The positions of events whose handlers have gone on at others."""
+        rows = self.archive.transitions
+        return {began_at(row.handler, row.position)[0] for row in rows if "@" in row.handler}
+
+    @cached_property
+    def chunks(self) -> dict[str, list[ChunkRow]]:
+        """The chunks of each stream, in order."""
+        found: dict[str, list[ChunkRow]] = {}
+        for row in self.archive.chunks:
+            found.setdefault(row.stream_id, []).append(row)
+        return found
+
+    @cached_property
+    def streams(self) -> dict[str, StreamRow]:
+        """The streams by their ids."""
+        return {row.id: row for row in self.archive.streams}
+
+    @cached_property
     def _steps(self) -> dict[Place, list[tuple[int, int]]]:
         """When the steps of each handler began and ended."""
         found: dict[Place, list[tuple[int, int]]] = {}
@@ -160,7 +195,7 @@ class Record:
         return (position, handler) if handler in known else began_at(handler, position)
 
 
-class Standing:
+class RecordedWaits:
     """What waits in the run behind an event, as it is recorded; it only ever goes on.
 
     Attributes:

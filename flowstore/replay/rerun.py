@@ -26,7 +26,7 @@ from flowstore.replay.difference import ignorable
 from flowstore.replay.guard import install
 from flowstore.replay.judge import Judge
 from flowstore.replay.order import overtaken
-from flowstore.replay.record import EDITED, Record, Standing, is_repeatable
+from flowstore.replay.record import EDITED, Record, RecordedWaits, is_repeatable
 from flowstore.replay.report import Divergence, Report
 from flowstore.replay.scene import Halt, Scene
 from flowstore.routing import OVERDUE, REVIVER
@@ -148,7 +148,7 @@ class _Rerun:
         self._program = program
         self._scene = scene
         self._record = scene.record
-        self._standing = Standing(scene.record)
+        self._waits = RecordedWaits(scene.record)
         self._judge = Judge(scene.record, program.codec, ignore)
         self._accept = accept
         self._accepted: list[Divergence] = []
@@ -213,7 +213,7 @@ class _Rerun:
 
     def _adopt(self, run: ActiveRun, position: int) -> None:
         """Go on with what is recorded behind an event."""
-        scene, standing = self._scene, self._standing
+        scene, standing = self._scene, self._waits
         standing.move_to(position)
         document = self._judge.recorded(standing.number)
         text = orjson.dumps(document).decode()
