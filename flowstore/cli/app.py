@@ -13,6 +13,7 @@ import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Annotated, Any, cast
 
 import typer
@@ -81,6 +82,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         # Typer's errors have no common class that all its versions make public.
         message: Callable[[], str] | None = getattr(error, "format_message", None)
+        if isinstance(error, OverflowError):
+            message = partial(str, "a number is too large: databases count up to 2**63 - 1")
         if message is None:
             raise
         return _complain(message(), USAGE)
