@@ -1,21 +1,19 @@
 """Dead letters that are retried or discarded."""
 
-# ruff: noqa: ARG001, ARG002, ARG005 - handlers have the parameters that users would write
+# ruff: noqa: ARG001, ARG002 - handlers have the parameters that users would write
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import sqlite3
 
 import pytest
-from command_line import Called, settle
 from watching import collect, drops, log, query, transitions
 
-from flowstore import Retry, WorkflowEvent, WorkflowManager
-from flowstore.errors import DeadLetterError, RunNotFoundError, WaitExpiredError
+from flowstore import Retry, WorkflowEvent
+from flowstore.errors import DeadLetterError, RunNotFoundError
 from flowstore.replay import rerun
 from flowstore.store.verify import verify
 from flowstore.testing import VirtualClock
@@ -305,108 +303,6 @@ async def test_a_crash_between_the_retry_and_the_handler_loses_nothing(make):
     assert again.calls == ["pay"]
 
 
-# --- handlers that waited ------------------------------------------------------------------------
-
-
-class Waiter:
-    """Counts when it begins and when it goes on; fails behind its wait."""
-
-    def __init__(self, workflow, *, is_late=False):
-        self.workflow = workflow
-        self.is_fixed = False
-        self.is_late = is_late
-        workflow.register("go", self.work, name="work")
-        workflow.register("error", self.repair)
-
-    async def repair(self, event):
-        """So that the run is not closed."""
-
-    async def work(self, event, ctx):
-        ctx.state["begun"] = ctx.state.get("begun", 0) + 1
-        first = await ctx.wait_for("first")
-        ctx.state["first"] = first.data
-        second = await ctx.wait_for("second")
-        if not self.is_fixed:
-            raise ValueError("broken")
-        ctx.state["second"] = second.data
-        if self.is_late:
-            third = await ctx.wait_for("third")
-            ctx.state["third"] = third.data
-
-
-async def test_a_handler_that_waited_goes_on_where_it_failed(workflow):
-    """G3: what it did before its waits is committed and not done twice."""
-    waiter = Waiter(workflow, is_late=True)
-    for number, name in enumerate(("go", "first", "second", "third"), 1):
-        await workflow.send(WorkflowEvent(name, number), correlation_id="r")
-        await workflow.resume()
-    assert await dead(workflow) == [("r", 3, "work@1")]
-    assert await workflow.run("r").state() == {"begun": 1, "first": 2}
-    await workflow.run("r").retry_dead(3)
-    await workflow.resume()
-    assert [row[-1] for row in await transitions(workflow, "r")].count("dead") == 2
-    waiter.is_fixed = True
-    (last,) = await dead(workflow)
-    await workflow.run("r").retry_dead(last[1])
-    await workflow.resume()
-    assert await dead(workflow) == []
-    state = await workflow.run("r").state()
-    assert state == {"begun": 1, "first": 2, "second": 3, "third": 4}
-    assert await workflow.run("r").status() == "idle"
-
-
-async def test_a_handler_whose_time_was_over_is_told_so_again(make):
-    clock = VirtualClock()
-    workflow = make(clock=clock)
-    seen = []
-
-    async def work(event, ctx):
-        try:
-            await ctx.wait_for("never", timeout=60)
-        except WaitExpiredError:
-            seen.append("late")
-            if len(seen) == 1:
-                raise ValueError("broken") from None
-
-    workflow.register("go", work, name="work").register("error", lambda event: None)
-    async with workflow:
-        await workflow.send(WorkflowEvent("go"), correlation_id="r")
-        await workflow.run("r").wait(30)
-        await after(workflow, clock, 60)
-        await workflow.run("r").retry_dead(2)
-        await workflow.run("r").wait(30)
-    assert seen == ["late", "late"]
-    assert await dead(workflow) == []
-
-
-async def test_a_handler_that_had_put_its_event_off_can_do_so_again(make):
-    """The events that end its delays have ids of their own."""
-    clock = VirtualClock()
-    workflow = make(clock=clock)
-    calls = []
-
-    async def work(event, ctx):
-        calls.append(len(calls))
-        if len(calls) in {1, 3}:
-            ctx.postpone(60)
-        elif len(calls) == 2:
-            raise ValueError("broken")
-        else:
-            ctx.state["done"] = event.data
-
-    workflow.register("go", work, name="work").register("error", lambda event: None)
-    async with workflow:
-        await workflow.send(WorkflowEvent("go", 7), correlation_id="r")
-        await workflow.run("r").wait(30)
-        await after(workflow, clock, 60)
-        ((_, position, _),) = await dead(workflow)
-        await workflow.run("r").retry_dead(position)
-        assert (await workflow.run("r").wait(30)).status == "waiting"
-        await after(workflow, clock, 60)
-    assert await workflow.run("r").state() == {"done": 7}
-    assert len(calls) == 4
-
-
 # --- what others make of it ----------------------------------------------------------------------
 
 
@@ -426,18 +322,6 @@ async def test_a_retry_that_fails_in_the_same_way_is_replayed_identically(till, 
     await till.order()
     await workflow.run("r").retry_dead(1)
     await workflow.resume()
-    report = await rerun(workflow, "r")
-    assert report.is_identical, report.divergence
-
-
-async def test_a_retry_of_a_handler_that_waited_is_replayed_identically(workflow):
-    Waiter(workflow)
-    for number, name in enumerate(("go", "first", "second"), 1):
-        await workflow.send(WorkflowEvent(name, number), correlation_id="r")
-        await workflow.resume()
-    await workflow.run("r").retry_dead(3)
-    await workflow.resume()
-    assert len(await dead(workflow)) == 1
     report = await rerun(workflow, "r")
     assert report.is_identical, report.divergence
 
@@ -465,168 +349,3 @@ async def test_a_discarded_letter_is_kept_in_the_record(till, workflow):
     for again in (workflow.run("r").discard_dead(1), workflow.run("r").retry_dead(1)):
         with pytest.raises(DeadLetterError, match="it has been discarded"):
             await again
-
-
-# --- the commands --------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def shop(tmp_path, monkeypatch):
-    """Three runs: two with a dead letter of ``pay``, one of ``ship``, which is completed."""
-    settle(tmp_path, monkeypatch)
-    asyncio.run(_shop())
-    return tmp_path / "flowstore.db"
-
-
-async def _shop():
-    workflow = WorkflowManager("flowstore.db")
-    till = Till(workflow)
-    for name in ("order-1", "order-2"):
-        await till.order(name)
-
-    async def ship(event):
-        raise OSError("no truck")
-
-    async def end(event, ctx):
-        ctx.complete()
-
-    workflow.register("parcel", ship, name="ship").register("parcel", end)
-    await collect(workflow.process(WorkflowEvent("parcel"), correlation_id="parcel-1"))
-    await workflow.close()
-
-
-@pytest.mark.usefixtures("shop")
-def test_show(capfd):
-    called = Called(capfd, "dead", "show", "order-1", "1")
-    assert called.code == 0
-    for text in ("the bank is closed", "ConnectionError", "Traceback", '"notes": 1', "ask"):
-        assert text in called.out
-    shown = Called(capfd, "dead", "show", "order-1", "1", "pay", "--json").json
-    assert (shown["became"], shown["run_status"], shown["handler"]) == ("dead", "failed", "pay")
-    assert shown["event"]["id"] == "order-1-1"
-    assert shown["state"] == {"notes": 1}
-    assert [step["result"] for step in shown["steps"]] == ["12"]
-    assert [attempt["outcome"] for attempt in shown["attempts"]] == ["dead"]
-    Called(capfd, "dead", "retry", "order-1", "1")
-    assert Called(capfd, "dead", "show", "order-1", "1", "--json").json["became"] == (
-        "retried at position 3"
-    )
-    Called(capfd, "dead", "discard", "order-2", "1", "--reason", "by hand")
-    assert Called(capfd, "dead", "show", "order-2", "1", "--json").json["became"] == (
-        "discarded: by hand"
-    )
-
-
-@pytest.mark.usefixtures("shop")
-def test_one_is_retried_at_once(capfd):
-    (row,) = Called(capfd, "dead", "retry", "order-1", "1", "--json").json
-    assert (row["handler"], row["status"], row["at"]) == ("pay", "retried", 3)
-    again = Called(capfd, "dead", "retry", "order-1", "1")
-    assert (again.code, again.out) == (1, "")
-    assert "has been retried already" in again.err
-    assert len(Called(capfd, "dead", "--json").json) == 2
-
-
-def test_all_of_them_are_shown_first_and_done_with_yes(shop, capfd):
-    before = query(shop, "SELECT count(*) FROM event")
-    called = Called(capfd, "dead", "retry", "--all")
-    assert called.code == 0
-    assert called.out.count("to be retried") == 3
-    assert "--yes" in called.err
-    assert query(shop, "SELECT count(*) FROM event") == before
-    called = Called(capfd, "dead", "retry", "--all", "--yes")
-    assert called.code == 1  # the completed run is not opened
-    assert (called.out.count("retried"), called.out.count("refused")) == (2, 1)
-    called = Called(capfd, "dead", "discard", "--all", "--yes", "--reason", "no truck")
-    assert called.code == 0
-    assert called.out.count("discarded") == 1
-    assert Called(capfd, "dead", "--json").json == []
-    assert Called(capfd, "dead", "retry", "--all", "--yes").err == "(no dead letters)\n"
-
-
-@pytest.mark.usefixtures("shop")
-@pytest.mark.parametrize(
-    ("options", "runs"),
-    [
-        (("--handler", "pay"), ["order-1", "order-2"]),
-        (("--error", "truck"), ["parcel-1"]),
-        (("--handler", "pay", "--error", "truck"), []),
-        (("--handler", "ay"), []),
-    ],
-)
-def test_all_with_filters(options, runs, capfd):
-    rows = Called(capfd, "dead", "retry", "--all", *options, "--json")
-    assert [row["correlation_id"] for row in _json(rows)] == runs
-
-
-def _json(called):
-    assert called.code == 0
-    return json.loads(called.out)
-
-
-@pytest.mark.usefixtures("shop")
-def test_the_only_one_of_a_run_needs_no_place(capfd):
-    assert Called(capfd, "dead", "show", "order-1", "--json").json["position"] == 1
-    called = Called(capfd, "dead", "retry", "order-1")
-    assert called.code == 0
-    assert "by whoever serves the workflow" in called.err
-    for doing in ("show", "retry", "discard"):
-        again = Called(capfd, "dead", doing, "order-1")
-        assert (again.code, again.out) == (1, "")
-        assert "has no dead letter" in again.err
-
-
-def test_of_several_the_places_are_listed(path, tmp_path, monkeypatch, capfd):
-    settle(tmp_path, monkeypatch)
-
-    async def fill():
-        workflow = WorkflowManager(path)
-
-        async def fail(event):
-            raise ValueError("broken")
-
-        for name in ("one", "two"):
-            workflow.register("go", fail, name=name)
-        await collect(workflow.process(WorkflowEvent("go"), correlation_id="r"))
-        await workflow.close()
-
-    asyncio.run(fill())
-    for doing in ("show", "retry", "discard"):
-        called = Called(capfd, "dead", doing, "r", "--store", str(path))
-        assert (called.code, called.out) == (1, "")
-        assert "say which of: 1 one, 1 two" in called.err
-
-
-@pytest.mark.usefixtures("shop")
-def test_all_of_one_run(capfd):
-    rows = Called(capfd, "dead", "discard", "order-2", "--all", "--json")
-    assert [row["correlation_id"] for row in _json(rows)] == ["order-2"]
-
-
-@pytest.mark.usefixtures("shop")
-@pytest.mark.parametrize(
-    ("words", "code", "says"),
-    [
-        (("retry",), 2, "--all"),
-        (("retry", "--handler", "pay"), 2, "--all"),
-        (("retry", "nobody"), 1, "there is no run 'nobody'"),
-        (("show", "nobody"), 1, "there is no run 'nobody'"),
-        (("retry", "order-1", "1", "--all"), 2, "--all"),
-        (("retry", "order-1", "1", "--error", "x"), 2, "--error"),
-        (("retry", "order-1", "0"), 2, "POSITION"),
-        (("retry", "order-1", "2"), 1, "no handler has failed for good"),
-        (("retry", "nobody", "2"), 1, "there is no run 'nobody'"),
-        (("retry", "order-1", "1", "note"), 1, "'note' has not failed"),
-        (("retry", "parcel-1", "1"), 1, "is completed"),
-        (("show", "order-1", "2"), 1, "no handler has failed for good"),
-        (("show", "order-1", "1", "note"), 1, "'note' has not failed"),
-        (("show", "nobody", "1"), 1, "there is no run 'nobody'"),
-        (("retry", "order-1", "1", "--store", "none.db"), 1, "there is no database"),
-    ],
-)
-def test_mistakes(words, code, says, capfd, tmp_path):
-    called = Called(capfd, "dead", *words)
-    assert (called.code, called.out) == (code, "")
-    assert says in called.err
-    assert called.err.count("\n") == 1
-    assert not (tmp_path / "none.db").exists()

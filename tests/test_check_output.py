@@ -1,0 +1,186 @@
+"""``flowstore check``: JUnit XML, terminals, and mistakes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pty
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree as ET
+
+import checked
+import pytest
+from command_line import Called, start
+
+from flowstore import WorkflowEvent, WorkflowManager
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+from test_check import begin, check
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begin(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> Path:
+    """Three runs of the shop."""
+    path = tmp_path / "flowstore.db"
+    await checked.record(path)
+    return path
+
+
+# --- JUnit -----------------------------------------------------------------------------
+
+# What junit-10.xsd, which Jenkins publishes, allows.
+ATTRIBUTES = {
+    "testsuites": {"name", "time", "tests", "failures", "disabled", "errors"},
+    "testsuite": {
+        "name", "tests", "failures", "errors", "time", "disabled", "skipped", "timestamp",
+        "hostname", "id", "package",
+    },
+    "testcase": {"name", "assertions", "time", "classname", "status"},
+    "failure": {"type", "message"},
+    "error": {"type", "message"},
+    "system-out": set(),
+}  # fmt: skip
+CHILDREN = {
+    "testsuites": ["testsuite"],
+    "testsuite": ["testcase"],
+    "testcase": ["error", "failure", "system-out"],
+}
+
+
+def assert_valid(element: ET.Element) -> None:
+    assert set(element.attrib) <= ATTRIBUTES[element.tag]
+    order = [CHILDREN.get(element.tag, []).index(child.tag) for child in element]
+    assert order == sorted(order)
+    for child in element:
+        assert_valid(child)
+
+
+def test_junit_has_a_test_case_for_each_run(store: Path, capfd: pytest.CaptureFixture[str]):
+    with contextlib.closing(sqlite3.connect(store)) as connection:
+        connection.execute("UPDATE transition SET change = '[[]' WHERE run_id = 2")
+        connection.execute(
+            "UPDATE run SET correlation_id = ? WHERE id = 3", ("<&\"'\x1b[31m\x00]]>é\ufffe",)
+        )
+        connection.commit()
+    assert check(capfd, "stamped", "--junit", "junit.xml").code == 1
+    root = ET.fromstring(Path("junit.xml").read_bytes())  # noqa: S314 - it is ours
+    assert_valid(root)
+    (suite,) = root
+    assert suite.get("name") == "shop"
+    assert suite.get("tests") == "3"
+    cases = {case.get("name"): case for case in suite}
+    assert list(cases) == ["<&\"'\\x1b[31m\\x00]]>é\\ufffe", "order-2", "order-1"]
+    (failure,) = cases["order-1"]
+    assert failure.get("type") == "state"
+    assert failure.text is not None
+    assert "state.stamp" in failure.text
+    assert 'recorded: "then"' in failure.text
+    assert int(suite.get("failures", "")) + int(suite.get("errors", "")) == 3
+
+
+@pytest.mark.usefixtures("store")
+def test_junit_tells_what_is_accepted(capfd: pytest.CaptureFixture[str]):
+    check(capfd, "stamped", "--update", "accepted.toml", "--reason", "<time> & again")
+    called = check(capfd, "stamped", "--accept", "accepted.toml", "--junit", "junit.xml")
+    assert called.code == 0
+    root = ET.fromstring(Path("junit.xml").read_bytes())  # noqa: S314 - it is ours
+    assert_valid(root)
+    assert root.get("failures") == "0"
+    out = root.find("testsuite/testcase/system-out")
+    assert out is not None
+    assert str(out.text).startswith("accepted (<time> & again): position 1")
+
+
+# --- in a terminal ---------------------------------------------------------------------
+
+
+async def test_hostile_names_steer_no_terminal(make: Callable[..., WorkflowManager], path: Path):
+    name = "\x1b[31mred\n"
+    workflow = make(path, name="shop").register("order", lambda _event: None, name=name)
+    await workflow.send(WorkflowEvent("order", 1), correlation_id=f"order {name}")
+    await workflow.resume()
+    await workflow.close()
+    done = start("check", "--app", "checked:same", "--store", str(path))
+    assert done.returncode == 1
+    assert "\x1b" not in done.stdout + done.stderr
+    assert "order \\x1b[31mred\\n" in done.stdout
+
+
+async def test_a_progress_bar_and_ctrl_c_in_the_middle(tmp_path: Path):
+    """The third run never ends; what has been found until then is told."""
+    await checked.record(tmp_path / "flowstore.db", (7, 2, 1))
+    ours, theirs = pty.openpty()
+    program = subprocess.Popen(  # noqa: ASYNC220 - nothing else runs in this loop
+        [sys.executable, "-m", "flowstore.cli", "check", "--app", "checked:hanging"],
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "200"},
+    )
+    os.close(theirs)
+    shown = b""
+    while b"2/3" not in shown:
+        shown += os.read(ours, 65536)
+    program.send_signal(signal.SIGINT)
+    with contextlib.suppress(OSError):  # Linux reports the end of a terminal as an error
+        while part := os.read(ours, 65536):
+            shown += part
+    os.close(ours)
+    out, _ = program.communicate(timeout=60)
+    assert program.returncode == 130
+    assert out == b""
+    assert "(interrupted after 2 of 3 runs: 0 diverge)" in shown.decode()
+    assert "Traceback" not in shown.decode()
+
+
+# --- mistakes --------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("store")
+@pytest.mark.parametrize(
+    ("options", "code", "says"),
+    [
+        (("--store", "none.db"), 1, "there is no database"),
+        (("--store", "none.jsonl"), 1, "there is no such file"),
+        (("--workflow", "mail"), 1, "there are runs of 'shop'"),
+        (("order-9",), 1, "there is no run 'order-9'"),
+        (("--accept", "none.toml"), 1, "none.toml: No such file"),
+        (("--accept", "bad.toml"), 1, "bad.toml: is not TOML"),
+        (("--update", "bad.toml", "--reason", "x"), 1, "bad.toml: is not TOML"),
+        (("--update", "new.toml"), 2, "--reason"),
+        (("--reason", "x"), 2, "--update"),
+        (("--update", "new.toml", "--reason", " "), 2, "--reason"),
+        (("--junit", "none/junit.xml"), 2, "there is no folder 'none'"),
+        (("--junit", "."), 2, "'.' is a folder"),
+        (("--since", "yesterday"), 2, "--since"),
+        (("--status", "asleep"), 2, "'asleep' is not one of running, waiting"),
+        (("--limit", "0"), 2, "--limit"),
+    ],
+)
+def test_a_mistake_is_one_line(
+    options: Sequence[str], code: int, says: str, capfd: pytest.CaptureFixture[str]
+):
+    Path("bad.toml").write_text("[[accepted")
+    called = check(capfd, "same", *options)
+    assert (called.code, called.out) == (code, "")
+    assert called.err.startswith("flowstore: ")
+    assert says in called.err
+    assert called.err.count("\n") == 1
+    assert not Path("new.toml").exists()
+
+
+def test_an_app_that_is_not_there(capfd: pytest.CaptureFixture[str]):
+    called = Called(capfd, "check", "--app", "checked:nothing")
+    assert (called.code, called.out) == (2, "")
+    assert "'checked' has no 'nothing'" in called.err
