@@ -20,11 +20,12 @@ from flowstore.errors import (
     RunNotFoundError,
     ValueTooLargeError,
 )
+from flowstore.replay import rerun
 from flowstore.replay.fork import HANDLER
 from flowstore.replay.record import EDITED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
     from flowstore.testing import VirtualClock
 
@@ -155,6 +156,40 @@ async def test_an_edited_event_does_not_expire(make: Make, clock: VirtualClock):
     copy = await workflow.run("r").fork(at=1, edit_event={})
     await workflow.resume(copy.correlation_id)
     assert (await copy.state(), await drops(workflow, "r~1")) == ({"seen": 1}, [])
+
+
+async def test_an_edited_event_that_a_handler_had_emitted_replays(make: Make):
+    """Nor is what the fork edits of it held against its author, by a fork of the fork either."""
+    workflow = make()
+    price = 2
+
+    @workflow.on("order")
+    async def order(event: WorkflowEvent, _ctx: Context) -> AsyncIterator[WorkflowEvent]:
+        yield WorkflowEvent("priced", price * event.data)
+        yield WorkflowEvent("noted", price)
+
+    @workflow.on("priced")
+    async def bill(event: WorkflowEvent, ctx: Context) -> None:
+        ctx.state["bill"] = event.data
+
+    await collect(workflow.process(WorkflowEvent("order", 3), correlation_id="r"))
+    copy = await workflow.run("r").fork(at=2, edit_event={"data": 5})
+    await workflow.resume(copy.correlation_id)
+    again = await copy.fork(at=3)
+    sooner = await copy.fork(at=2, edit_event={"name": "noted"})
+    await workflow.resume()
+    for run in (copy, again, sooner):
+        assert (await rerun(workflow, run)).divergence is None
+    assert await again.state() == {"bill": 5}
+    before = await copy.fork(at=1, edit_event={})
+    await workflow.resume(before.correlation_id)
+    assert await before.state() == {"bill": 6}
+    # Everything else that its author emits counts.
+    price = 4
+    found = (await rerun(workflow, again)).divergence
+    assert found is not None
+    assert [each.path for each in found.differences] == ["emitted.noted.data"]
+    assert (await rerun(workflow, before)).divergence is not None
 
 
 # --- names, and what is refused ------------------------------------------------------------------

@@ -17,7 +17,7 @@ from flowstore.replay.patch import merged
 from flowstore.replay.record import EDITED
 from flowstore.store import chain
 from flowstore.store.base import INTERNAL, Archive, RunRow, StoredEvent, TransitionRow
-from flowstore.store.lineage import ancestors
+from flowstore.store.lineage import ancestors, edited
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -180,6 +180,9 @@ def _lineage(archive: Archive, at: int, edits: Edits, store: str | None) -> str:
     before = ancestors(archive.run.lineage)
     if before:  # whose randomness and ids the first events had
         lineage["before"] = before
+    earlier = [position for position in edited(archive.run.lineage) if position <= at]
+    if earlier:
+        lineage["edited"] = earlier
     return orjson.dumps(lineage).decode()
 
 

@@ -265,7 +265,8 @@ class Judge:
     def _event(self, stored: StoredEvent, name: str, event: NewEvent) -> Iterator[Divergence]:
         self._seen.add(event.id)
         original = self._record.events.get(event.id)
-        if original is not None and event[1:6] == original[3:8]:
+        edited = self._record.edited
+        if original and (event[1:6] == original[3:8] or original.position in edited):
             return
         actual = self._shown(event)
         expected = None if original is None else self._shown(original)

@@ -11,7 +11,7 @@ from flowstore.errors import StoreCorruptError
 from flowstore.events import PROGRESS
 from flowstore.store import arranged
 from flowstore.store.base import DEAD, EXPIRED, PARKED, POSTPONED, RETRIED, STALE, began_at
-from flowstore.store.lineage import ancestors
+from flowstore.store.lineage import ancestors, edited
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -57,6 +57,7 @@ class Record:
         refused: ids of events that were refused before, or without, any handler.
         closed_at: the position whose handlers completed the run; 0 if none did.
         pending: the event behind ``last`` whose handlers are to be tried again; 0 if none is.
+        edited: positions of events that a fork has edited, so that no handler emits them so.
     """
 
     def __init__(self, archive: Archive) -> None:
@@ -91,6 +92,7 @@ class Record:
         is_closed = archive.run.status in ("completed", "failed", "cancelled")
         self.closed_at = handled if archive.run.status == "completed" else 0
         self.ancestors = ancestors(archive.run.lineage)
+        self.edited = frozenset(edited(archive.run.lineage))
         self.last = handled if is_closed else archive.run.cursor
         self.pending = 0 if is_closed or handled <= self.last else handled
 

@@ -7,6 +7,20 @@ from typing import Any, cast
 import orjson
 
 
+def edited(lineage: str | None) -> list[int]:
+    """Return the positions of events that are not as their authors left them."""
+    told: object = orjson.loads(lineage) if lineage else None
+    if type(told) is not dict:
+        return []
+    found = cast("dict[str, Any]", told)
+    try:
+        forked = found["forked_from"]
+        own = [int(forked["position"])] if "event" in forked.get("edits", {}) else []
+        return [*map(int, found.get("edited", ())), *own]
+    except (KeyError, TypeError, ValueError, AttributeError):  # a lineage of another kind
+        return []
+
+
 def ancestors(lineage: str | None) -> list[tuple[str, int]]:
     """Return which run this was up to which position, the first one first; none if no fork.
 
