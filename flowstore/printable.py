@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+_STEERS_MERMAID: Final = frozenset('"#<>&`\\;%')
+"""What ends a quoted text, or begins an entity, HTML, Markdown or a directive (``%%{init``)."""
+
+_LONGEST_LABEL: Final = 80
+
 
 def printable(text: str) -> str:
     """Return the text with control characters written as escapes: they may steer a terminal."""
@@ -20,3 +27,13 @@ def counted(number: int, one: str, many: str | None = None) -> str:
         many: for any other number; None for the same with an s.
     """
     return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def mermaid_label(text: str) -> str:
+    """Return a text that Mermaid, between quotes, shows as it is, whatever is in it."""
+    if len(text) > _LONGEST_LABEL:
+        text = text[: _LONGEST_LABEL - 1] + "…"
+    return "".join(
+        letter if letter.isprintable() and letter not in _STEERS_MERMAID else f"#{ord(letter)};"
+        for letter in text
+    )

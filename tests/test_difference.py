@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowstore.replay import ABSENT, Difference, covers, differences
+from flowstore.replay import ABSENT, Difference, differences
+from flowstore.replay.difference import covers
 
 
 def found(expected: Any, actual: Any, path: str = "") -> list[tuple[str, Any, Any]]:

@@ -10,8 +10,8 @@ import pytest
 from flowstore import Context, WorkflowEvent, WorkflowManager
 from flowstore.graph import build, mermaid, tree
 from flowstore.graph.mention import Mention
-from flowstore.graph.mermaid import label
 from flowstore.graph.reading import Reader
+from flowstore.printable import mermaid_label
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -246,9 +246,10 @@ def test_mermaid(graph: Graph):
 
 
 def test_a_label_cannot_leave_its_quotes():
-    assert label('a"]; click x "javascript:1') == ("a#34;]#59; click x #34;javascript:1")
-    assert label("<b>\x1b\n&#`") == "#60;b#62;#27;#10;#38;#35;#96;"
-    assert len(label("x" * 500)) == 80
+    assert mermaid_label('a"]; click x "javascript:1') == ("a#34;]#59; click x #34;javascript:1")
+    assert mermaid_label("<b>\x1b\n&#`") == "#60;b#62;#27;#10;#38;#35;#96;"
+    assert mermaid_label("%%{init: {}}%%") == "#37;#37;{init: {}}#37;#37;"
+    assert len(mermaid_label("x" * 500)) == 80
 
 
 # --- with what runs show -----------------------------------------------------------------

@@ -10,6 +10,7 @@ from flowstore.cli import output, terminal
 from flowstore.cli.reading import find_run, read
 from flowstore.cli.words import said, span
 from flowstore.events import QUIET
+from flowstore.printable import mermaid_label
 from flowstore.store.base import DEAD, RETRIED
 from flowstore.store.causes import read_causes
 
@@ -24,8 +25,6 @@ _DEEPEST = 20
 """Levels that are indented; a run can be a chain of 100,000 events."""
 
 _EMITTER = re.compile(r"\d+/(.+)/[^/]+", re.DOTALL)
-_SPECIAL = re.compile(r"[^\w .:@+-]")
-_LONGEST = 60
 _CLASSES = {
     DEAD: "fill:#fdd,stroke:#c00",
     RETRIED: "fill:#ffd,stroke:#a80",
@@ -187,19 +186,12 @@ def _print_mermaid(tree: _Tree) -> None:
         label = f"{event.position} {event.name}"
         kind = tree.worst(event)
         suffix = f":::{kind}" if kind in _CLASSES else ""
-        box = f'e{event.position}["{_escaped(label)}"]{suffix}'
+        box = f'e{event.position}["{mermaid_label(label)}"]{suffix}'
         if node.cause is None:
             output.write(f"    {box}\n")
             continue
         by = _EMITTER.fullmatch(event.id)
-        arrow = f'-->|"{_escaped(by[1])}"|' if by else "-->"
+        arrow = f'-->|"{mermaid_label(by[1])}"|' if by else "-->"
         output.write(f"    e{node.cause.position} {arrow} {box}\n")
     for kind, style in _CLASSES.items():
         output.write(f"    classDef {kind} {style}\n")
-
-
-def _escaped(text: str) -> str:
-    """Return a text that Mermaid takes for nothing but text."""
-    if len(text) > _LONGEST:
-        text = text[: _LONGEST - 1] + "…"
-    return _SPECIAL.sub(lambda found: f"#{ord(found[0])};", output.printable(text))

@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from flowstore.graph.build import key_text
 from flowstore.graph.mention import SCHEDULES, WAITS
 from flowstore.graph.tree import how_text
+from flowstore.printable import mermaid_label
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from flowstore.graph.build import Graph, Node
-
-_LONGEST: Final = 80
-_STEERING: Final = frozenset('"#<>&`\\;')
-
-
-def label(text: str) -> str:
-    """Return a text that Mermaid shows as it is, whatever is in it."""
-    if len(text) > _LONGEST:
-        text = text[: _LONGEST - 1] + "…"
-    return "".join(
-        letter if letter.isprintable() and letter not in _STEERING else f"#{ord(letter)};"
-        for letter in text
-    )
 
 
 def mermaid(graph: Graph) -> Iterator[str]:
@@ -32,7 +20,7 @@ def mermaid(graph: Graph) -> Iterator[str]:
     yield "flowchart LR"
     numbers = {key: number for number, key in enumerate(graph.events, 1)}
     for key, event in graph.events.items():
-        shape = f'e{numbers[key]}(["{label(key_text(key))}"])'
+        shape = f'e{numbers[key]}(["{mermaid_label(key_text(key))}"])'
         mark = ":::unheard" if event.is_unheard else ""
         yield f"    {shape}{mark}"
         yield from (
@@ -68,4 +56,4 @@ def _edges(graph: Graph, node: Node) -> Iterator[str]:
 
 
 def _quoted(text: str) -> str:
-    return f'"{label(text)}"'
+    return f'"{mermaid_label(text)}"'

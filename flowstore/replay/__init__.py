@@ -17,7 +17,7 @@ whole run). Values: `difference` (two of them), `folding` (what a change makes d
 Files of runs (ADR 14): `portable`.
 """
 
-from flowstore.replay.difference import ABSENT, Absent, Difference, covers, differences
+from flowstore.replay.difference import ABSENT, Absent, Difference, differences
 from flowstore.replay.history import Step, Transition
 from flowstore.replay.portable.files import write_file
 from flowstore.replay.portable.reading import FileLimits, read_file
@@ -34,7 +34,6 @@ __all__ = [
     "Report",
     "Step",
     "Transition",
-    "covers",
     "differences",
     "read_file",
     "rerun",
