@@ -353,6 +353,22 @@ async def test_what_a_handler_takes_from_an_iterator_is_not_there(path):
     assert await again(archive, setup, live=["stream"]) is None
 
 
+async def test_a_step_behind_what_failed_then_says_so(path):
+    def selling(*things: str) -> Any:
+        async def handle(event, ctx):
+            if "spoon" not in things:
+                raise KeyError("spoon")
+            await ctx.step("bill", str, 1)
+
+        return handling(handle)
+
+    archive = await record(path, selling(), ONE)
+    assert await again(archive, selling()) is None
+    found = await again(archive, selling("spoon"))
+    assert found.kind == "step"
+    assert found.message.endswith("see why it was not reached then (it was dead: 'spoon')")
+
+
 # --- what is intended ----------------------------------------------------------------------
 
 

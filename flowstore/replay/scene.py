@@ -262,13 +262,16 @@ class Scene:
         failure = failure or self.record.failures.get(place)
         if failure is not None:
             raise raised_again(failure)
+        why = ""
+        if row is not None and row.outcome == DEAD:  # perhaps what was wrong is mended now
+            why = f" (it was dead: {(row.error or '')[:200]})"
         which = "" if place[3] == 1 else f", call {place[3]} of that name,"
         return self.halt(
             "step",
             handler,
             f"position {self._position}: handler {handler!r} reached for step {name!r}{which} "
             f"which is not recorded; have it really run with live=[{name!r}] (--live {name!r}), "
-            "or see why it was not reached then",
+            f"or see why it was not reached then{why}",
             name,
         )
 
