@@ -132,7 +132,7 @@ def _to_json(made: Archive, path: Path) -> dict[str, Any]:
         "correlation_id": run.correlation_id,
         "workflow": run.workflow,
         "store": str(path),
-        "status": "running" if run.status == "working" else run.status,
+        "status": run.shown_status,
         "head": run.head,
         "cursor": run.cursor,
         **json.loads(run.lineage or "{}"),

@@ -11,7 +11,6 @@ from flowstore.cli.archives import batches, exported_in, is_exported
 from flowstore.cli.reading import existing
 from flowstore.errors import RunNotFoundError, StoreCorruptError
 from flowstore.replay.check import Verdict, unreadable
-from flowstore.store.base import WORKING
 from flowstore.store.readonly import open_queries
 from flowstore.store.url import parse
 
@@ -94,7 +93,9 @@ class FileRuns:
         archives = [each for each in archives if each.run.workflow == wanted.workflow]
         if not archives:
             raise _none(wanted, sorted({each.run.workflow for each in by_name.values()}))
-        found = [each for each in archives if wanted.has(_status(each), each.run.updated_at)]
+        found = [
+            each for each in archives if wanted.has(each.run.shown_status, each.run.updated_at)
+        ]
         found = found[: wanted.limit]
         self._rest = iter(found)
         return len(found)
@@ -177,11 +178,6 @@ class StoreRuns:
 
 def _name_of(found: Archive | Verdict) -> str:
     return found.correlation_id if isinstance(found, Verdict) else found.run.correlation_id
-
-
-def _status(archive: Archive) -> str:
-    """Return a run's status as it is shown."""
-    return "running" if archive.run.status == WORKING else archive.run.status
 
 
 def _require(wanted: Wanted, workflows: dict[str, str]) -> None:

@@ -16,7 +16,7 @@ from flowstore.door import decode_json
 from flowstore.replay.authors import Authors
 from flowstore.replay.difference import ABSENT, Difference, differences
 from flowstore.store import arranged
-from flowstore.store.base import PENDING, WORKING
+from flowstore.store.base import PENDING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -190,7 +190,7 @@ class _Told:
         )
         found = {
             "workflow": run.workflow,
-            "status": "running" if run.status == WORKING else run.status,
+            "status": run.shown_status,
             "result": decode_json(run.result),
             "reason": run.reason,
             "waiting": waiting or None,

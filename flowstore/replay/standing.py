@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Final
 from flowstore.events import ERROR
 from flowstore.routing import OVERDUE
 from flowstore.store import arranged
+from flowstore.store.archive import count_outstanding
 from flowstore.store.base import (
     CLOSED,
     DEAD,
     ENDED,
-    INTERNAL,
-    PENDING,
     CollectedRow,
     ParkedRow,
     TaskRow,
@@ -150,10 +149,8 @@ class Pending:
 
     def counts(self) -> tuple[int, int]:
         """Return ``waits`` and ``tasks`` of the run's row."""
-        pending = [task for task in self.tasks.values() if task.status == PENDING]
-        own = sum(task.kind == INTERNAL for task in pending)
-        others = len(pending) - own
-        return len(self.timers) + others + len(self.parked) + len(self.collected), own
+        waits = len(self.timers) + len(self.parked) + len(self.collected)
+        return count_outstanding(waits, self.tasks.values())
 
 
 def pending_after(rows: Iterable[TransitionRow], reopened: Sequence[int]) -> Pending:

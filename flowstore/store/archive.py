@@ -5,7 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from flowstore.store.records import INTERNAL, PENDING
+
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from flowstore.store.records import (
         ChunkRow,
         CollectedRow,
@@ -46,3 +50,20 @@ class Archive:
     collected: list[CollectedRow] = field(default_factory=list["CollectedRow"])
     streams: list[StreamRow] = field(default_factory=list["StreamRow"])
     chunks: list[ChunkRow] = field(default_factory=list["ChunkRow"])
+
+    def count_outstanding(self) -> tuple[int, int]:
+        """Return what `RunRow.waits` and `RunRow.tasks` have to be by the other rows."""
+        waits = len(self.timers) + len(self.parked) + len(self.collected)
+        return count_outstanding(waits, self.tasks)
+
+
+def count_outstanding(waits: int, tasks: Iterable[TaskRow]) -> tuple[int, int]:
+    """Return `RunRow.waits` and `RunRow.tasks`.
+
+    Args:
+        waits: how many timers, parked handlers and collected events there are.
+        tasks: all tasks, those that have ended among them.
+    """
+    pending = [task.kind for task in tasks if task.status == PENDING]
+    under_way = pending.count(INTERNAL)
+    return waits + len(pending) - under_way, under_way

@@ -282,6 +282,11 @@ class RunRow:
     tasks: int = 0
     chain: bytes | None = None
 
+    @property
+    def shown_status(self) -> str:
+        """Return the status that users see: while its tasks are under way a run is running."""
+        return "running" if self.status == WORKING else self.status
+
     def values(self) -> tuple[Any, ...]:
         """Return the cells in the order of the table's columns."""
         return (

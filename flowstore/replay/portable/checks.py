@@ -11,7 +11,7 @@ import orjson
 from flowstore import change
 from flowstore.door import is_plain
 from flowstore.replay.portable.fields import FieldError, shown
-from flowstore.store import base, chain
+from flowstore.store import chain
 from flowstore.store.behind import Behind
 
 if TYPE_CHECKING:
@@ -148,19 +148,11 @@ def _check_places(archive: Archive) -> None:
 # --- status --------------------------------------------------------------------------------------
 
 
-def count_outstanding(archive: Archive) -> tuple[int, int]:
-    """Return `RunRow.waits` and `tasks`: how much is waited for, how many tasks are under way."""
-    pending = [row.kind for row in archive.tasks if row.status == base.PENDING]
-    under_way = pending.count(base.INTERNAL)
-    waits = len(archive.timers) + len(archive.parked) + len(archive.collected)
-    return waits + len(pending) - under_way, under_way
-
-
 def _check_status(archive: Archive) -> None:
     run = archive.run
-    waits, tasks = count_outstanding(archive)
+    waits, tasks = archive.count_outstanding()
     is_handled = run.cursor == run.head
-    status = "running" if run.status == base.WORKING else run.status
+    status = run.shown_status
     if status == "running":
         fits = not is_handled or tasks > 0
     elif status == "waiting":

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, NoReturn
 import orjson
 
 from flowstore.errors import ConfigurationError, RunFileError
-from flowstore.replay.portable.checks import check, count_outstanding
+from flowstore.replay.portable.checks import check
 from flowstore.replay.portable.events import Expected
 from flowstore.replay.portable.fields import FieldError, a_list, an_object, shown, text
 from flowstore.replay.portable.kinds import IMPORTED, KINDS, RUN
@@ -261,7 +261,7 @@ class _Reading:
             else row
             for row in archive.tasks
         ]
-        run.waits, run.tasks = count_outstanding(archive)
+        run.waits, run.tasks = archive.count_outstanding()
         if run.status == "running" and run.cursor == run.head:
             run.status = base.WORKING
         try:

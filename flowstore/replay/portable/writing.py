@@ -12,7 +12,6 @@ from flowstore.errors import StoreCorruptError
 from flowstore.replay.portable.events import source_of, tell_event
 from flowstore.replay.portable.kinds import KINDS, RUN
 from flowstore.replay.portable.reading import FORMAT, VERSION, end_line
-from flowstore.store import base
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -82,10 +81,8 @@ class RunWriter:
 def lines_of(archive: Archive) -> Iterator[dict[str, Any]]:
     """Yield the lines of a run, as JSON objects for orjson."""
     run = archive.run
-    # To users, and so in files, a run whose tasks are under way is running.
-    status = "running" if run.status == base.WORKING else run.status
     cells = (
-        run.correlation_id, run.workflow, status, run.head, run.cursor, run.state_version,
+        run.correlation_id, run.workflow, run.shown_status, run.head, run.cursor, run.state_version,
         run.epoch, run.ready_at, run.result, run.reason, run.lineage, run.created_at,
         run.updated_at, run.chain,
     )  # fmt: skip
