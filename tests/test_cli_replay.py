@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import io
 import os
 import pty
@@ -189,6 +190,18 @@ def test_a_program_that_is_not_there(app, problem, capfd):
     assert called.err.startswith("flowstore: Invalid value for --app: ")
     assert problem in called.err
     assert called.err.count("\n") == 1
+
+
+def test_what_the_program_prints_is_no_part_of_the_json(capfd, tmp_path):
+    told = PROGRAM.replace("found = event.data", 'found = event.data; print("handling")')
+    (tmp_path / "main.py").write_text(f'print("loading"){told}')
+    called = replay(capfd, "main:workflow", "--json")
+    assert json.loads(called.out)["identical"]
+    assert called.err == "loading\nhandling\n"
+    sys.modules.pop("main")
+    called = replay(capfd, "main:workflow")
+    assert called.out.startswith("handling\norder-7: identical")
+    assert called.err == "loading\n"
 
 
 @pytest.mark.parametrize("caught", ["ZeroDivisionError", "BaseException"])

@@ -6,6 +6,7 @@ import importlib
 import inspect
 import sys
 import traceback
+from contextlib import redirect_stdout
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -112,7 +113,8 @@ def _without_a_store(name: str, work: Callable[[], _Made]) -> _Made:
 
     token = refusal.set(refuse)
     try:
-        made = work()
+        with redirect_stdout(sys.stderr):  # what it prints is not what was asked for
+            made = work()
     except SystemExit as error:
         message = f"{name!r} ends the process when it is loaded (sys.exit({error.code!r}))"
         raise _refusal(f"{message}; {_UNDER_MAIN}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 from typing import TYPE_CHECKING
 
@@ -55,17 +56,18 @@ def replay(
         stop_at, handlers = failing
     debugging = None if stop_at is None else Debugging(stop_at, handlers)
     last = to if stop_at is None else max(to or 0, stop_at)
-    report = asyncio.run(
-        rerun(
-            workflow,
-            archive,
-            to=last,
-            live=live,
-            ignore=ignore,
-            guard=is_guarded,
-            before=debugging,
-        )
+    work = rerun(
+        workflow,
+        archive,
+        to=last,
+        live=live,
+        ignore=ignore,
+        guard=is_guarded,
+        before=debugging,
     )
+    # What handlers print is no JSON.
+    with contextlib.redirect_stdout(sys.stderr if as_json else sys.stdout):
+        report = asyncio.run(work)
     sys.settrace(None)
     if debugging is not None and debugging.is_left:
         output.note("the debugger was left, so nothing was compared")
