@@ -374,6 +374,28 @@ async def test_a_step_that_a_retry_has_done_fails_where_it_failed_first(path, er
     assert (found.position, found.kind) == (1, "outcome")
 
 
+@pytest.mark.parametrize("wrapped", [False, True])
+async def test_a_step_that_the_third_retry_has_done_failed_otherwise_in_the_others(path, wrapped):
+    answers = [OSError("one"), OSError("two"), ConnectionError("three"), "yes"]
+    setup = asking(answers, wrapped=wrapped)
+    await record(path, setup, ONE)
+    workflow = WorkflowManager(path)
+    setup(workflow)
+    reader = await workflow.program.reader()
+    while answers:
+        [archive] = await reader.read_archives([RUN])
+        dead = archive.transitions[-1]
+        await workflow.run(RUN).retry_dead(dead.position, dead.handler)
+        await workflow.resume()
+    [archive] = await reader.read_archives([RUN])
+    assert [row.outcome for row in archive.transitions] == ["dead"] * 3 + ["handled"]
+    assert await again(archive, asking([], wrapped=wrapped)) is None
+    last = archive.transitions[-2].position
+    fork = await workflow.run(RUN).fork(at=last)
+    assert (await rerun(workflow, fork)).divergence is None
+    await workflow.close()
+
+
 async def test_a_step_that_only_a_retry_has_reached_is_not_recorded_before(path):
     async def fail(event, ctx):
         await ctx.step("first", str, event.data)

@@ -10,7 +10,7 @@ import orjson
 from flowstore.events import PROGRESS
 from flowstore.replay.origins import origin_of
 from flowstore.store.arranged import Told, read_told
-from flowstore.store.base import DROPPED, PARKED, POSTPONED, RETRIED
+from flowstore.store.base import DEAD, DROPPED, PARKED, POSTPONED, RETRIED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,7 +74,7 @@ class Authors:
             field = "progress" if letter == "p" else "streams"
             return self._reached(
                 (int(began), handler),
-                lambda told: getattr(told, field) >= int(number),
+                lambda told, _: getattr(told, field) >= int(number),
                 lambda again: event.position < again.position,
             )
         if event.name == PROGRESS and self._is_of_task(event):
@@ -87,15 +87,24 @@ class Authors:
         return type(data) is dict and cast("dict[str, Any]", data).get("task_id") in self._tasks
 
     def of_step(self, step: StepRow) -> int:
-        """Return the position at which a step was made."""
+        """Return the position at which a step was made.
+
+        An attempt that failed for good may have come to it and not have done it.
+        """
         return self._reached(
             (step.position, step.handler),
-            lambda told: told.steps.get(step.name, 0) >= step.number,
+            lambda told, row: (
+                told.steps.get(step.name, 0) >= step.number
+                and not (row.outcome == DEAD and step.started_at > row.started_at + row.duration)
+            ),
             lambda again: step.started_at < again.started_at,
         )
 
     def _reached(
-        self, place: Place, has: Callable[[Told], bool], was_before: Callable[[TransitionRow], bool]
+        self,
+        place: Place,
+        has: Callable[[Told, TransitionRow], bool],
+        was_before: Callable[[TransitionRow], bool],
     ) -> int:
         attempts = self._attempts.get(place)
         if not attempts:
@@ -104,7 +113,7 @@ class Authors:
         if first.position != place[0] and was_before(first):
             return place[0]  # it had failed for good there, and was retried
         for row, told in attempts:
-            if told is not None and has(told):
+            if told is not None and has(told, row):
                 return row.position
         return NEVER if last.outcome in {PARKED, POSTPONED} else last.position
 
