@@ -86,7 +86,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             message = partial(str, "a number is too large: databases count up to 2**63 - 1")
         if message is None:
             raise
-        return _complain(message(), USAGE)
+        # Pydantic, with which typer reads what is typed, says so of what is wrong with a value.
+        return _complain(message().replace(": Value error, ", ": ", 1), USAGE)
     return code
 
 

@@ -44,7 +44,8 @@ def archive_of(store: str, correlation_id: str) -> Archive:
 
     found = read(store, work)
     if not found:
-        raise _missing(file_of(store), correlation_id)
+        message = f"{file_of(store)}: there is no run {correlation_id!r}"
+        raise RunNotFoundError(f"{message}; `flowstore runs` lists them")
     return found[0]
 
 
@@ -86,8 +87,4 @@ def _exported(path: Path, correlation_id: str) -> Archive:
     for archive in exported_in(path):
         if archive.run.correlation_id == correlation_id:
             return archive
-    raise _missing(path, correlation_id)
-
-
-def _missing(path: Path, correlation_id: str) -> RunNotFoundError:
-    return RunNotFoundError(f"{path}: there is no run {correlation_id!r}")
+    raise RunNotFoundError(f"{path}: there is no run {correlation_id!r}")
