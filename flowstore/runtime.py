@@ -12,7 +12,6 @@ from flowstore.outside import reach_for
 from flowstore.store.base import Append, NewEvent
 from flowstore.store.sqlite import SQLiteStore
 from flowstore.store.url import MEMORY
-from flowstore.store.verify import verify_store
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -157,6 +156,8 @@ class Runtime:
         Raises:
             RunNotFoundError: there is no such run.
         """
+        from flowstore.store.verify import verify_store  # noqa: PLC0415 - few need it
+
         await self.reader()  # by then there is a database
         found = await asyncio.to_thread(verify_store, self.url, correlation_id)
         if found is None:

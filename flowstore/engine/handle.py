@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from flowstore.engine.attempt import Attempt
 from flowstore.engine.deadline import is_moved, pass_deadline
 from flowstore.engine.decide import Done
-from flowstore.engine.revive import revived
 from flowstore.engine.trigger import awaits, continued_name
 from flowstore.engine.words import storable, told
 from flowstore.errors import EventConflictError, FlowstoreError, HandlerChangedError
@@ -105,6 +104,8 @@ async def wake_handlers(around: Around, run: ActiveRun, stored: StoredEvent, don
 
 async def _revive(around: Around, run: ActiveRun, stored: StoredEvent, done: Done) -> None:
     """Call the handler again of a dead letter that is retried."""
+    from flowstore.engine.revive import revived  # noqa: PLC0415 - few runs need it
+
     found = await revived(around, run, stored)
     if found is None or (stored.position, continued_name(found.row)) in run.finished:
         return

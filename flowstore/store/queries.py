@@ -16,7 +16,6 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from flowstore.errors import RunNotFoundError
 from flowstore.store import schema
-from flowstore.store.archive_queries import read_archives
 from flowstore.store.base import (
     DEAD,
     WORKING,
@@ -28,10 +27,7 @@ from flowstore.store.base import (
     StreamRecord,
     TransitionRecord,
 )
-from flowstore.store.counting import RunCounts, count_run
-from flowstore.store.excerpt_queries import read_chosen, read_excerpt
 from flowstore.store.failures import translate
-from flowstore.store.flow_queries import count_flow
 from flowstore.store.outstanding_queries import list_outstanding
 from flowstore.store.selecting import between, key_of, same_place, still_dead, unhandled
 from flowstore.store.states import read_states
@@ -45,6 +41,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from flowstore.store.base import Archive, Excerpt
+    from flowstore.store.counting import RunCounts
     from flowstore.store.flow import Flow
 
 _Result = TypeVar("_Result")
@@ -168,6 +165,8 @@ class Queries:
         ``also`` has positions of further events that came of them; see `read_chosen`.
         """
         place = (after, until, limit)
+        from flowstore.store.excerpt_queries import read_excerpt  # noqa: PLC0415 - workers need it not
+
         return await self._read(partial(read_excerpt, correlation_id, place, also))
 
     async def read_chosen(
@@ -178,6 +177,8 @@ class Queries:
         Each as the position of the event that it came of, ``after < position <= until``, and its
         own; an excerpt does not find them by itself. This takes time that grows with the run.
         """
+        from flowstore.store.excerpt_queries import read_chosen  # noqa: PLC0415 - as above
+
         return await self._read(partial(read_chosen, correlation_id, after, until))
 
     async def read_state(
@@ -282,6 +283,8 @@ class Queries:
 
     async def read_archives(self, correlation_ids: Sequence[str]) -> list[Archive]:
         """Return all there is of these runs, in this order, from one moment."""
+        from flowstore.store.archive_queries import read_archives  # noqa: PLC0415 - as above
+
         return await self._read(partial(read_archives, correlation_ids))
 
     async def list_streams(
@@ -292,10 +295,14 @@ class Queries:
 
     async def count_flow(self, workflow: str) -> Flow:
         """Return how often the handlers of a workflow did what, over all of its runs."""
+        from flowstore.store.flow_queries import count_flow  # noqa: PLC0415 - as above
+
         return await self._read(partial(count_flow, workflow))
 
     async def count(self, correlation_id: str) -> RunCounts:
         """Return how much the store has of a run; zeros if there is no such run."""
+        from flowstore.store.counting import count_run  # noqa: PLC0415 - as above
+
         return await self._read(partial(count_run, correlation_id))
 
     async def read_together(

@@ -23,10 +23,6 @@ from flowstore.store.execute import RolledBackError, UserStatements
 from flowstore.store.failures import translate
 from flowstore.store.leases import LEASE_SECONDS, Leases
 from flowstore.store.ledger import Ledger
-from flowstore.store.letter_rows import LetterRows
-from flowstore.store.letters import Letters
-from flowstore.store.prune import prune
-from flowstore.store.restore import restore
 from flowstore.store.rows import Rows
 from flowstore.store.url import MEMORY
 from flowstore.store.waiting_rows import WaitingRows
@@ -36,6 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from flowstore.store.base import RunRow
+    from flowstore.store.letters import Letters
     from flowstore.store.lock import FileLock
 
 Outcome = tuple[Any, BaseException | None]
@@ -198,7 +195,6 @@ class Session:
     def _others(self) -> dict[type[base.Operation], Callable[[Any], Any]]:
         """Return what carries out each operation that is neither commit nor append."""
         waiting, rows = self._ledger.waiting, self._rows
-        letters = Letters(self._ledger, rows, LetterRows(self._connection, rows))
         return {
             base.Claim: self._claims.claim,
             base.Load: lambda load: rows.events_after(load.run_id, load.after, load.limit),
@@ -214,11 +210,29 @@ class Session:
             base.LoadParked: lambda load: rows.load_parked(load.row),
             base.BeginStream: waiting.begin_stream,
             base.AddChunks: waiting.add_chunks,
-            base.RetryDead: letters.retry,
-            base.DiscardDead: letters.discard,
-            base.Prune: lambda named: prune(self._connection, rows, named),
-            base.Restore: lambda archives: restore(self._connection, rows, archives),
+            base.RetryDead: lambda letter: self._letters().retry(letter),
+            base.DiscardDead: lambda letter: self._letters().discard(letter),
+            base.Prune: self._prune,
+            base.Restore: self._restore,
         }
+
+    # What few processes do is imported by those that do it.
+
+    def _letters(self) -> Letters:
+        from flowstore.store.letter_rows import LetterRows  # noqa: PLC0415 - as just said
+        from flowstore.store.letters import Letters  # noqa: PLC0415
+
+        return Letters(self._ledger, self._rows, LetterRows(self._connection, self._rows))
+
+    def _prune(self, operation: base.Prune) -> Any:
+        from flowstore.store.prune import prune  # noqa: PLC0415 - as above
+
+        return prune(self._connection, self._rows, operation)
+
+    def _restore(self, operation: base.Restore) -> list[int | None]:
+        from flowstore.store.restore import restore  # noqa: PLC0415 - as above
+
+        return restore(self._connection, self._rows, operation)
 
     def _flush(self) -> None:
         ledger, sql, run_many = self._ledger, self._sql, self._connection.executemany
