@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 import re
 import tomllib
 from importlib.metadata import version
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "flowstore"
@@ -57,3 +61,10 @@ def test_every_exemption_has_its_reason() -> None:
         for rules, reason in EXEMPTION.findall(module.read_text(encoding="utf-8")):
             (explained if reason else unexplained).add((str(module.relative_to(ROOT)), rules))
     assert unexplained - explained == set()
+
+
+@pytest.mark.parametrize("name", ["flowstore.replay", "flowstore.replay.portable"])
+def test_a_package_of_many_modules_says_what_each_is_for(name: str) -> None:
+    package = importlib.import_module(name)
+    modules = {each.name for each in pkgutil.iter_modules(package.__path__)}
+    assert modules == modules & set(re.findall(r"`(\w+)`", package.__doc__ or ""))
