@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -223,3 +224,7 @@ def test_a_file_that_is_not_there_or_cannot_be_written(tmp_path: Path):
     (tmp_path / "file").write_text("")
     with pytest.raises(AcceptedFileError, match=r"File exists|Not a directory"):
         add_accepted(tmp_path / "file" / "accepted.toml", [entry("a")])
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(AcceptedFileError, match="is not a file"):
+        add_accepted(tmp_path / "pipe", [entry("a")])
+    assert (tmp_path / "pipe").is_fifo()

@@ -91,6 +91,29 @@ def test_junit_has_a_test_case_for_each_run(store: Path, capfd: pytest.CaptureFi
 
 
 @pytest.mark.usefixtures("store")
+def test_junit_goes_into_a_pipe_or_through_a_link_and_leaves_both(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
+    """As root, renaming a file to /dev/stdout would take it from the machine."""
+    pipe, link = tmp_path / "pipe", tmp_path / "link.xml"
+    os.mkfifo(pipe)
+    link.symlink_to(tmp_path / "linked.xml")
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        assert check(capfd, "stamped", "--junit", str(pipe)).code == 1
+        root = ET.fromstring(os.read(reader, 1_000_000))  # noqa: S314 - it is ours
+    finally:
+        os.close(reader)
+    assert_valid(root)
+    assert pipe.is_fifo()
+    before = sorted(path.name for path in tmp_path.iterdir())
+    assert check(capfd, "stamped", "--junit", str(link)).code == 1
+    assert link.is_symlink()
+    assert_valid(ET.fromstring((tmp_path / "linked.xml").read_bytes()))  # noqa: S314 - it is ours
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*before, "linked.xml"])
+
+
+@pytest.mark.usefixtures("store")
 def test_junit_tells_what_is_accepted(capfd: pytest.CaptureFixture[str]):
     check(capfd, "stamped", "--update", "accepted.toml", "--reason", "<time> & again")
     called = check(capfd, "stamped", "--accept", "accepted.toml", "--junit", "junit.xml")

@@ -5,6 +5,7 @@ The schema is the one that Jenkins, GitLab and others read (``junit-10.xsd``).
 
 from __future__ import annotations
 
+from secrets import token_hex
 from typing import TYPE_CHECKING
 from xml.etree.ElementTree import Element, ElementTree, SubElement, indent
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def write_junit(path: Path, workflow: str, findings: Findings, moment: str) -> None:
-    """Write a file, or leave the one that is there as it is.
+    """Write a file, or leave the one that is there as it is; what is no file is written to.
 
     Args:
         path: the file.
@@ -46,9 +47,17 @@ def write_junit(path: Path, workflow: str, findings: Findings, moment: str) -> N
     for verdict in findings.verdicts:
         _add(suite, name, verdict)
     indent(root)
-    fresh = path.with_name(f"{path.name}.new")
-    ElementTree(root).write(fresh, encoding="utf-8", xml_declaration=True)
-    fresh.replace(path)
+    if path.exists() and not path.is_file():  # a pipe, or a device such as /dev/stdout
+        with path.open("wb") as file:
+            ElementTree(root).write(file, encoding="utf-8", xml_declaration=True)
+        return
+    place = path.resolve()
+    fresh = place.with_name(f".{place.name[:100]}.{token_hex(8)}")
+    try:
+        ElementTree(root).write(fresh, encoding="utf-8", xml_declaration=True)
+        fresh.replace(place)
+    finally:
+        fresh.unlink(missing_ok=True)
 
 
 def _add(suite: Element, workflow: str, verdict: Verdict) -> None:

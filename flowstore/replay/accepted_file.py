@@ -62,6 +62,8 @@ def add_accepted(path: Path, new: Sequence[Accepted], *, outdated: Sequence[Acce
     Raises:
         AcceptedFileError: it is there and not understood, or cannot be written.
     """
+    if path.exists() and not path.is_file():
+        raise AcceptedFileError(f"{path}: is not a file")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _alone(path.parent):
@@ -69,8 +71,11 @@ def add_accepted(path: Path, new: Sequence[Accepted], *, outdated: Sequence[Acce
             for entry in new:
                 text = f"{text.rstrip()}\n\n{_written(entry)}"
             fresh = path.with_name(f"{path.name}.new")
-            fresh.write_text(text, encoding="utf-8")
-            fresh.replace(path)
+            try:
+                fresh.write_text(text, encoding="utf-8")
+                fresh.replace(path)
+            finally:
+                fresh.unlink(missing_ok=True)
     except OSError as error:
         raise AcceptedFileError(f"{path}: {error.strerror or error}") from error
 
