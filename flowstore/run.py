@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from flowstore.replay.history import Transition
     from flowstore.runtime import Runtime
-    from flowstore.store.base import Appended, Archive, OutstandingRecord, RunRecord
+    from flowstore.store.archive import Archive
+    from flowstore.store.base import Appended, OutstandingRecord, RunRecord
 
 _PAGE = 500
 

@@ -22,7 +22,7 @@ from flowstore.store.sqlite import SQLiteStore
 from flowstore.store.url import StoreUrl
 
 if TYPE_CHECKING:
-    from flowstore.store.base import Archive
+    from flowstore.store.archive import Archive
 
 AT = 40
 

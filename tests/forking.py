@@ -11,7 +11,7 @@ from flowstore.replay.fork import Edits, fork
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from flowstore.store.base import Archive
+    from flowstore.store.archive import Archive
 
     Make = Callable[..., WorkflowManager]
 

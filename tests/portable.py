@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from flowstore import Context, Retry, WorkflowEvent, WorkflowManager
 from flowstore.replay import read_file, write_file
 from flowstore.replay.portable.kinds import KINDS
-from flowstore.store.base import Archive, Restore
+from flowstore.store.base import Restore
 from flowstore.store.readonly import open_queries
 from flowstore.store.sqlite import SQLiteStore
 from flowstore.store.url import StoreUrl
@@ -17,6 +17,8 @@ from flowstore.store.url import StoreUrl
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
+
+    from flowstore.store.archive import Archive
 
 PARTS = [kind.part for kind in KINDS.values()]
 

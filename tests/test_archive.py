@@ -12,12 +12,14 @@ from flowstore.engine.raised import raised_again, raised_text
 from flowstore.errors import RunExistsError, StepFailedError
 from flowstore.fingerprint import fingerprint
 from flowstore.store import arranged, chain
-from flowstore.store.base import Archive, Restore
+from flowstore.store.base import Restore
 from flowstore.store.readonly import open_queries
 from flowstore.store.url import StoreUrl
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from flowstore.store.archive import Archive
 
 
 class OwnError(Exception):

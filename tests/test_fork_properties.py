@@ -25,11 +25,13 @@ from flowstore.replay.difference import ABSENT, Difference
 from flowstore.replay.fork import Edits, fork
 from flowstore.replay.parting import part
 from flowstore.store import chain
-from flowstore.store.base import CLOSED, PENDING, Archive, Restore, TransitionRow
+from flowstore.store.base import CLOSED, PENDING, Restore, TransitionRow
 from flowstore.testing import VirtualClock
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from flowstore.store.archive import Archive
 
 NAMES = "abc"
 DEEPEST = 2

@@ -16,11 +16,12 @@ from flowstore.errors import (
     InvalidTokenError,
 )
 from flowstore.replay import rerun
-from flowstore.store.base import PENDING, Archive
+from flowstore.store.base import PENDING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from flowstore.store.archive import Archive
     from flowstore.testing import VirtualClock
 
     Make = Callable[..., WorkflowManager]

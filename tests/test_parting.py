@@ -12,7 +12,7 @@ from flowstore.replay.parting import part
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from flowstore.store.base import Archive
+    from flowstore.store.archive import Archive
 
     Make = Callable[..., WorkflowManager]
 

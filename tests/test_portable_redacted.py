@@ -25,7 +25,7 @@ from flowstore.replay.portable.redaction import Redaction
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from flowstore.store.base import Archive
+    from flowstore.store.archive import Archive
 
 SECRET = "ann@example.org"  # noqa: S105 - not one that matters
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from flowstore.replay.difference import Difference
-    from flowstore.store.base import Archive
+    from flowstore.store.archive import Archive
 
     Row = tuple[str, str, bool]
 

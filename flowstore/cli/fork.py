@@ -26,7 +26,7 @@ from flowstore.store.url import parse
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from flowstore.store.base import Archive
+    from flowstore.store.archive import Archive
 
 _NAMED = 5
 """How many pending events are named."""

@@ -29,7 +29,8 @@ from flowstore.store.url import parse
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
-    from flowstore.store.base import Archive, RunRecord
+    from flowstore.store.archive import Archive
+    from flowstore.store.base import RunRecord
     from flowstore.store.queries import Queries
 
 _PAGE = 1000

@@ -15,7 +15,8 @@ from flowstore.store.base import DEAD, DROPPED, PARKED, POSTPONED, RETRIED
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from flowstore.store.base import Archive, DropRow, StepRow, StoredEvent, TransitionRow
+    from flowstore.store.archive import Archive
+    from flowstore.store.base import DropRow, StepRow, StoredEvent, TransitionRow
 
     Place = tuple[int, str]
 

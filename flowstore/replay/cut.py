@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from flowstore.replay.origins import Place
-    from flowstore.store.base import Archive, DropRow, StepRow, StoredEvent, TaskRow, TransitionRow
+    from flowstore.store.archive import Archive
+    from flowstore.store.base import DropRow, StepRow, StoredEvent, TaskRow, TransitionRow
 
 
 class Cut:

@@ -16,7 +16,8 @@ from flowstore.replay.cut import Cut
 from flowstore.replay.patch import merged
 from flowstore.replay.record import EDITED
 from flowstore.store import chain
-from flowstore.store.base import INTERNAL, Archive, RunRow, StoredEvent, TransitionRow
+from flowstore.store.archive import Archive
+from flowstore.store.base import INTERNAL, RunRow, StoredEvent, TransitionRow
 from flowstore.store.lineage import ancestors, edited
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from flowstore.codec import Codec
-    from flowstore.store.base import Archive, Store
+    from flowstore.store.archive import Archive
+    from flowstore.store.base import Store
 
 
 async def place(

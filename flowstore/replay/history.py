@@ -20,14 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from flowstore.replay.difference import Difference
-    from flowstore.store.base import (
-        Excerpt,
-        Outstanding,
-        Reader,
-        StepRow,
-        StoredEvent,
-        TransitionRow,
-    )
+    from flowstore.store.base import Outstanding, Reader, StepRow, StoredEvent, TransitionRow
+    from flowstore.store.excerpt import Excerpt
 
     Envelope = Callable[[StoredEvent, str], WorkflowEvent]
 

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeVar
 
-    from flowstore.store.base import Excerpt, StepRow, StoredEvent, TransitionRow
+    from flowstore.store.base import StepRow, StoredEvent, TransitionRow
+    from flowstore.store.excerpt import Excerpt
 
     _Item = TypeVar("_Item")
 

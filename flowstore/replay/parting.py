@@ -21,8 +21,8 @@ from flowstore.store.base import PENDING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from flowstore.store.archive import Archive
     from flowstore.store.base import (
-        Archive,
         CollectedRow,
         ParkedRow,
         StepRow,

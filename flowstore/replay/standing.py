@@ -25,7 +25,8 @@ from flowstore.store.base import (
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-    from flowstore.store.base import Archive, DropRow, TransitionRow
+    from flowstore.store.archive import Archive
+    from flowstore.store.base import DropRow, TransitionRow
 
 UNHANDLED: Final = "before this event was handled"
 """Ends what the ledger says of an event that was pending when its run was closed."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from flowstore.store.archive import Archive
 from flowstore.store.behind import Behind
 from flowstore.store.care_operations import (
     DiscardDead,
@@ -13,7 +12,6 @@ from flowstore.store.care_operations import (
     RetryDead,
     SettledDead,
 )
-from flowstore.store.excerpt import Excerpt
 from flowstore.store.keys import (
     DEADLINE_KEY,
     OURS,
@@ -104,6 +102,9 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Sequence
 
+    from flowstore.store.archive import Archive
+    from flowstore.store.excerpt import Excerpt
+
 __all__ = [
     "CLOSED",
     "CONFLICT",
@@ -132,7 +133,6 @@ __all__ = [
     "AddChunks",
     "Append",
     "Appended",
-    "Archive",
     "BeginCron",
     "BeginStream",
     "Behind",
@@ -147,7 +147,6 @@ __all__ = [
     "DropRecord",
     "DropRow",
     "EndTask",
-    "Excerpt",
     "Fire",
     "FireCron",
     "Fired",

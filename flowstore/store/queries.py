@@ -40,8 +40,9 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, RowMapping, Select
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from flowstore.store.base import Archive, Excerpt
+    from flowstore.store.archive import Archive
     from flowstore.store.counting import RunCounts
+    from flowstore.store.excerpt import Excerpt
     from flowstore.store.flow import Flow
 
 _Result = TypeVar("_Result")

@@ -17,7 +17,8 @@ from flowstore.store.behind import Behind
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from flowstore.store.base import Archive, RunRow
+    from flowstore.store.archive import Archive
+    from flowstore.store.base import RunRow
 
 _DEEPEST: Final = 200
 _LISTS: Final = frozenset({list})

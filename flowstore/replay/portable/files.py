@@ -16,7 +16,7 @@ from flowstore.replay.portable.writing import RunWriter
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Sequence
 
-    from flowstore.store.base import Archive
+    from flowstore.store.archive import Archive
 
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
 """What file systems say that have no hard links."""

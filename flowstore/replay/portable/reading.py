@@ -19,7 +19,8 @@ from flowstore.replay.portable.fields import FieldError, a_list, an_object, show
 from flowstore.replay.portable.kinds import IMPORTED, KINDS, RUN
 from flowstore.replay.portable.strict_json import JsonError, read_line
 from flowstore.store import base
-from flowstore.store.base import Archive, RunRow
+from flowstore.store.archive import Archive
+from flowstore.store.base import RunRow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

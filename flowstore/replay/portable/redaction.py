@@ -17,11 +17,12 @@ from flowstore.replay.portable.hiding import Hiding, Tokens
 from flowstore.replay.portable.paths import ROOTS, Pattern, Walk, below, parse
 from flowstore.replay.portable.strict_json import dumped
 from flowstore.store import chain
-from flowstore.store.base import Archive, CollectedRow, ParkedRow, TaskRow, TimerRow
+from flowstore.store.base import CollectedRow, ParkedRow, TaskRow, TimerRow
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from flowstore.store.archive import Archive
     from flowstore.store.base import ChunkRow, RunRow, StepRow, StoredEvent, TransitionRow
 
 _MADE_ID: Final = re.compile(r"\d+/.+/[a-z]?\d+(?:/.*)?", re.DOTALL)

@@ -16,7 +16,7 @@ from flowstore.replay.portable.reading import FORMAT, VERSION, end_line
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from flowstore.store.base import Archive
+    from flowstore.store.archive import Archive
 
 _DISTRIBUTION: Final = "flowstore-engine"
 
