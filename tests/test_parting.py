@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -178,3 +179,31 @@ async def test_chunks_of_streams_count(make: Make):
         "event.metadata.text",
         "streams['1/go/c1/body'][2]",
     ]
+
+
+async def test_long_runs_that_part_early_are_compared_in_linear_time(tmp_path):
+    """G11: whole states are compared at the first places only."""
+    workflow = WorkflowManager(f"sqlite:///{tmp_path}/long.db?synchronous=OFF")
+    workflow.register("add", lambda event, state: {"seen": [*state.get("seen", []), event.data]})
+    sizes = (200, 800)
+    async with workflow:
+        for size in sizes:
+            for name, first in (("one", 0), ("other", 1)):
+                run = f"{name}-{size}"
+                events = [
+                    WorkflowEvent("add", each + first, correlation_id=run) for each in range(size)
+                ]
+                await workflow.send_many(events)
+                await workflow.run(run).wait()
+    reader = await workflow._runtime.reader()
+    times = []
+    for size in sizes:
+        one, other = await reader.read_archives([f"one-{size}", f"other-{size}"])
+        begun = time.process_time()
+        found = part(one, other)
+        times.append(time.process_time() - begun)
+        assert len(found.places) == size
+        kept = [each for place in found.places for each in place.differences]
+        assert any(each.path.startswith("state.seen") for each in kept)
+    await workflow.close()
+    assert times[1] < 10 * times[0]

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 _MADE_UP: Final = re.compile(r"[0-9a-f]{32}")
 
+MOST_STATES: Final = 50
+"""At so many places that differ the states are compared, too: whole states take long."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
@@ -46,7 +49,7 @@ class Place:
             run has no such event.
         other: the same of the other run.
         differences: at which places these differ, and how the states do behind it that did not
-            differ so before.
+            differ so before; that for the first `MOST_STATES` places only.
     """
 
     position: int
@@ -94,7 +97,8 @@ def part(one: Archive, other: Archive) -> Parting:
     for position in range(1, max(one.run.head, other.run.head) + 1):
         here, there = left.at(position), right.at(position)
         found = [*_apart(here or ABSENT, there or ABSENT, "", names)]
-        if left.changes != right.changes:  # what is done alike makes no new difference
+        # What is done alike makes no new difference.
+        if left.changes != right.changes and len(places) < MOST_STATES:
             known = apart
             states = _apart(left.state, right.state, "state", names)
             apart = {str(each): each for each in states}
