@@ -7,10 +7,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
 from again import ONE, TWO, add, again, double, handling, record
 from pydantic import BaseModel
 
 from flowstore import WorkflowEvent, WorkflowManager
+from flowstore.errors import EventConflictError, HandlerTimeoutError
 
 # --- how it diverges -----------------------------------------------------------------------
 
@@ -49,6 +51,30 @@ async def test_an_event_more_or_less(path):
     assert (found.kind, found.actual) == ("emitted", None)
     assert found.expected["data"] == {"sum": 1, "by": ["handle"]}
     assert await again(archive, handling(less), ignore=["emitted.added"]) is None
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        EventConflictError("from another store"),
+        HandlerTimeoutError("not this one"),
+        ValueError("it said:\nflowstore.errors.StatementError: no such table"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+async def test_what_a_handler_raises_is_its_own_failure(path, error):
+    """Also if it looks like one that comes from outside, and would not be made again."""
+
+    async def fail(event, ctx):
+        raise error
+
+    async def go_well(event, ctx):
+        ctx.state["ok"] = True
+
+    archive = await record(path, handling(fail), ONE)
+    assert await again(archive, handling(fail)) is None
+    found = await again(archive, handling(go_well))
+    assert (found.kind, found.position) == ("outcome", 1)
 
 
 async def test_progress_counts_too(path):
