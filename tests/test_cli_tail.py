@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from command_line import Called, settle
 from sample import add_drop, add_event, add_run, add_transition, fill, writing
+from sqlalchemy import delete
 
 from flowstore import Context, Retry, WorkflowEvent, WorkflowManager
 from flowstore.store import feed as feeds
+from flowstore.store import schema
 from flowstore.store.feed import Feed
 from flowstore.store.readonly import open_queries
 from flowstore.store.url import StoreUrl
@@ -187,3 +189,21 @@ async def test_what_is_new_comes_once_and_page_by_page(path: Path, monkeypatch: 
     news = await queries.read_together(feed.more)
     assert [each.id for each in news.events] == ["more"]
     assert {(each.run_id, each.number) for each in news.transitions} == {(3, 9), (16, 3)}
+
+
+async def test_drops_that_are_numbered_anew_after_a_pruning_are_told(path: Path):
+    queries = open_queries(StoreUrl(path))
+    feed = Feed()
+    with writing(path) as connection:
+        add_run(connection, 20, "old", status="completed", head=0, cursor=0)
+        for name in "abc":
+            add_drop(connection, 20, name, "stale")
+    await queries.read_together(lambda each: feed.begin(0, each))
+    with writing(path) as connection:
+        connection.execute(delete(schema.drop).where(schema.drop.c.run_id == 20))
+    assert (await queries.read_together(feed.more)).drops == []
+    with writing(path) as connection:
+        add_run(connection, 21, "new", head=0, cursor=0)
+        add_drop(connection, 21, "d", "stale")
+    told = await queries.read_together(feed.more)
+    assert [each.event_id for each in told.drops] == ["d"]
