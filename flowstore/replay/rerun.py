@@ -118,7 +118,7 @@ async def rerun(
             f"run {archive.run.correlation_id!r} belongs to workflow {archive.run.workflow!r}, "
             f"not to {program.name!r}; execute it again with that one"
         )
-    scene = Scene(program, Record(archive), live=frozenset(live), before=before)
+    scene = Scene(program, Record(archive), live=live, before=before)
     rerunning = _Rerun(program, scene, ignorable(ignore), accept)
     guarded = refusal.set(scene.refuse if guard else None)
     if guard:

@@ -113,7 +113,9 @@ class Scene:
         self.clock: Clock = self._time
         self.logger = _quiet()
         self.worker_id = "replay"
-        self.streams = Streams(self, record, live)
+        # A text is one name, not its letters.
+        self._live = frozenset([live] if isinstance(live, str) else live)
+        self.streams = Streams(self, record, self._live)
         self.announced: list[NewEvent] = []
         self.entered: set[str] = set()
         self.halted: Divergence | None = None
@@ -121,7 +123,6 @@ class Scene:
         self.run: ActiveRun | None = None
         self.event: StoredEvent | None = None
         self.record = record
-        self._live = live
         self._before = before
         self._attempt: Attempt | None = None
         self._later = LaterSteps(record.archive)
