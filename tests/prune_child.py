@@ -31,9 +31,7 @@ class Torn:
 if __name__ == "__main__":
     if len(sys.argv) > 2:
         whole = pruning.prune
-        import flowstore.store.session as sessions
-
-        sessions.prune = lambda connection, *rest: whole(Torn(connection), *rest)
+        pruning.prune = lambda connection, *rest: whole(Torn(connection), *rest)
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     prune(
