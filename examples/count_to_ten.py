@@ -2,6 +2,7 @@
 
     python examples/count_to_ten.py                # Ctrl-C, kill -9 and power cuts are fine
     python examples/count_to_ten.py --die-at 4     # kills itself with SIGKILL
+    flowstore replay count-to-ten --app examples/count_to_ten.py:build    # counts without a pause
 
 The run is kept where FLOWSTORE_URL says, else in ``./flowstore.db``; remove that to begin anew.
 """
@@ -31,7 +32,7 @@ async def say(number: int, pause: float) -> int:
     return number
 
 
-def build(store: str | None, pause: float, die_at: int) -> WorkflowManager:
+def build(store: str | None = None, pause: float = 0.3, die_at: int = 0) -> WorkflowManager:
     """Make a workflow whose only handler counts one further."""
     workflow = WorkflowManager(store, name="count-to-ten")
 

@@ -14,6 +14,7 @@ import pytest
 from inbox import INBOX, LIGHTHOUSE
 from programs import EXAMPLES, ROOT, run
 
+from flowstore.cli.loading import load
 from flowstore.replay import rerun
 from flowstore.store.readonly import open_queries
 from flowstore.store.url import parse
@@ -86,9 +87,10 @@ async def test_the_transcode_farm(tmp_path):
 
 async def test_the_simple_ones(tmp_path):
     assert run("count_to_ten.py", "--pause", 0, cwd=tmp_path).returncode == 0
-    count = importlib.import_module("count_to_ten")
+    # As its docstring names it to the command.
+    workflow = load("count_to_ten:build")
     [store] = tmp_path.glob("*.db")
-    [report] = await execute_again(tmp_path, count.build(":memory:", 0.0, 0), store.name)
+    [report] = await execute_again(tmp_path, workflow, store.name)
     assert report.events == 10
 
 
