@@ -49,6 +49,8 @@ def measure(settings: Settings) -> Report:
             f"<= {CHECK_SECONDS} s",
             met=check.median <= CHECK_SECONDS,
         )
+        verify = _times(rounds, "verify", "--store", str(store))
+        report.add("  flowstore verify, the whole command", verify.text(".1f", "s"))
         _files(report, rounds, folder, events=found[0][0])
     return report
 
