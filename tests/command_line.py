@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import pty
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flowstore.cli import main
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
     import pytest
 
@@ -65,12 +67,32 @@ def show(*arguments: str, columns: int = 200, code: int = 0, **environment: str)
     return shown.decode().replace("\r\n", "\n")
 
 
+@contextlib.contextmanager
+def _no_modules_of_others() -> Iterator[None]:
+    """Import programs in the working directory as a process of its own would.
+
+    A module of this process may have the same name, as the modules beside this one have theirs.
+    """
+    names = {path.stem for path in Path.cwd().glob("*.py")}
+    others = {name: sys.modules.pop(name) for name in names & sys.modules.keys()}
+    searched = [*sys.path]
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        for name in names:
+            sys.modules.pop(name, None)
+        sys.modules.update(others)
+        sys.path[:] = searched
+
+
 class Called:
     """What a command line came to in this process."""
 
     def __init__(self, capfd: pytest.CaptureFixture[str], *arguments: str) -> None:
         capfd.readouterr()
-        self.code = main(arguments)
+        with _no_modules_of_others():
+            self.code = main(arguments)
         self.out, self.err = capfd.readouterr()
 
     @property

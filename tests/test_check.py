@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import sqlite3
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +28,6 @@ HERE = Path(__file__).parent
 def begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Work in a folder, from which the shop can be imported."""
     settle(tmp_path, monkeypatch)
-    monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.setenv("PYTHONPATH", str(HERE))
 
 

@@ -21,7 +21,7 @@ from flowstore import WorkflowEvent
 from flowstore.cli.loading import load
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
 PROGRAM = '''
@@ -92,13 +92,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _place(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _place(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(made, tmp_path, dirs_exist_ok=True)
     settle(tmp_path, monkeypatch)
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    yield
-    for name in ("shop", "changed", "more", "broken", "lacking", "cut", "ending", "main"):
-        sys.modules.pop(name, None)
 
 
 def replay(capfd: pytest.CaptureFixture[str], app: str, *words: str) -> Called:
@@ -159,7 +155,6 @@ def test_the_store_stays_as_it_was_and_no_other_is_made(tmp_path, capfd):
         return (tmp_path / "runs.db").read_bytes(), sorted(names)
 
     (tmp_path / "shop.py").write_text(PROGRAM.replace("runs.db", "its own.db"))
-    sys.modules.pop("shop", None)
     before = standing()
     assert replay(capfd, "shop:workflow").code == 0
     assert standing() == before
@@ -198,7 +193,6 @@ def test_what_the_program_prints_is_no_part_of_the_json(capfd, tmp_path):
     called = replay(capfd, "main:workflow", "--json")
     assert json.loads(called.out)["identical"]
     assert called.err == "loading\nhandling\n"
-    sys.modules.pop("main")
     called = replay(capfd, "main:workflow")
     assert called.out.startswith("handling\norder-7: identical")
     assert called.err == "loading\n"
@@ -375,7 +369,6 @@ def test_what_is_typed_may_reach_outside(tmp_path, debug):
 def test_a_handler_may_not(tmp_path, capfd):
     text = PROGRAM.replace("rest = event.data - 3", "open('made', 'w').close()\n        rest = 1")
     (tmp_path / "shop.py").write_text(textwrap.dedent(text))
-    sys.modules.pop("shop", None)
     called = replay(capfd, "shop:workflow")
     assert called.code == 1
     assert "diverged (reach) at position 2: handler 'share' reached for the file made" in called.out
