@@ -7,9 +7,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from flowstore.cli import output, terminal
+from flowstore.cli.fate import Fate, Waiter, fate_of, waiters
 from flowstore.cli.history import print_transition
 from flowstore.cli.reading import file_of, find_run, read
-from flowstore.cli.verdict import Verdict, Waiter, judge, waiters
 from flowstore.cli.words import event_json, span, transition_json
 from flowstore.errors import EventNotFoundError
 from flowstore.replay.history import plain_event, read_history
@@ -32,7 +32,7 @@ class _Answer:
     """What one run has to say of an event."""
 
     found: Traces
-    verdict: Verdict
+    fate: Fate
     attempts: list[Transition]
     followed: list[StoredEvent]
     waiting: list[Waiter]
@@ -74,7 +74,7 @@ def why(store: str, event_id: str, *, run: str | None, as_json: bool) -> int:
 
 
 async def _answer(queries: Queries, found: Traces) -> _Answer:
-    answer = _Answer(found, judge(found), [], [], waiters(found))
+    answer = _Answer(found, fate_of(found), [], [], waiters(found))
     if found.event is None:
         return answer
     name, place = found.run.correlation_id, found.event.position
@@ -101,8 +101,8 @@ def _json(answer: _Answer) -> dict[str, Any]:
         "correlation_id": name,
         "workflow": found.run.workflow,
         "status": found.run.status,
-        "verdict": answer.verdict.word,
-        "because": answer.verdict.because,
+        "verdict": answer.fate.word,
+        "because": answer.fate.because,
         "event": None if found.event is None else event_json(plain_event(found.event, name)),
         "cause": None if found.cause is None else _brief(found.cause),
         "attempts": [transition_json(each) for each in answer.attempts],
@@ -139,8 +139,8 @@ def _pruned_json(pruned: PrunedEvent) -> dict[str, Any]:
 def _print(answer: _Answer) -> None:
     found, event = answer.found, answer.found.event
     fields: dict[str, Any] = {
-        "verdict": answer.verdict.word,
-        "because": answer.verdict.because,
+        "verdict": answer.fate.word,
+        "because": answer.fate.because,
         "run": f"{found.run.correlation_id} ({found.run.workflow}, {found.run.status})",
     }
     if event is not None:

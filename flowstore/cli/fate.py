@@ -32,7 +32,7 @@ _OF_OTHERS = frozenset({DUPLICATE, CONFLICT, LEASE_LOST, DISCARDED})
 """Reasons of drops that say nothing of the event that is in the log."""
 
 
-class Verdict(NamedTuple):
+class Fate(NamedTuple):
     """What became of an event.
 
     Attributes:
@@ -45,25 +45,25 @@ class Verdict(NamedTuple):
     because: str
 
 
-def judge(found: Traces) -> Verdict:
+def fate_of(found: Traces) -> Fate:
     """Say what became of an event, and who might have been expected to take it and did not."""
-    verdict = _judge(found)
+    fate = _fate(found)
     missed = [f"{each.handler} {each.text}" for each in waiters(found) if not each.is_woken]
     if not missed:
-        return verdict
-    return verdict._replace(because=f"{verdict.because}; but {', and '.join(missed)}")
+        return fate
+    return fate._replace(because=f"{fate.because}; but {', and '.join(missed)}")
 
 
-def _judge(found: Traces) -> Verdict:
+def _fate(found: Traces) -> Fate:
     event = found.event
     if event is None:
-        return _judge_unlogged(found)
+        return _fate_unlogged(found)
     last = {origin_of(row): row for row in found.transitions if row.outcome != EDITED}
     for outcome, tell in ((DEAD, _tell_dead), (RETRIED, _tell_retried)):
         rows = [row for row in last.values() if row.outcome == outcome]
         if rows:
             return tell(found, rows[-1])
-    early = _judge_early(found)
+    early = _fate_early(found)
     if early is not None:
         return early
     refused = [drop for drop in found.drops if drop.reason not in _OF_OTHERS]
@@ -71,11 +71,11 @@ def _judge(found: Traces) -> Verdict:
     if refused and (dropped or not last):
         drop = refused[-1]
         by = f"{drop.handler} said: " if drop.handler else ""
-        return Verdict(drop.reason, f"{by}{drop.detail or drop.reason}")
+        return Fate(drop.reason, f"{by}{drop.detail or drop.reason}")
     if last:
         told = (_tell(row, event.position) for row in last.values())
-        return Verdict("handled", ", ".join(told))
-    return _judge_untouched(found, event)
+        return Fate("handled", ", ".join(told))
+    return _fate_untouched(found, event)
 
 
 def _tell(row: TransitionRow, place: int) -> str:
@@ -87,42 +87,42 @@ def _tell(row: TransitionRow, place: int) -> str:
     return text if row.position == place else f"{text}, which went on at {row.position}"
 
 
-def _judge_unlogged(found: Traces) -> Verdict:
+def _fate_unlogged(found: Traces) -> Fate:
     if found.drops:
         drop = found.drops[-1]
         text = f"it was refused and is not in the log: {drop.detail or drop.reason}"
-        return Verdict(drop.reason, text)
+        return Fate(drop.reason, text)
     timer = found.timers[0]
-    return Verdict("scheduled", f"timer {timer.key} sends it at {time_text(timer.due_at)}")
+    return Fate("scheduled", f"timer {timer.key} sends it at {time_text(timer.due_at)}")
 
 
-def _tell_dead(found: Traces, row: TransitionRow) -> Verdict:
+def _tell_dead(found: Traces, row: TransitionRow) -> Fate:
     text = f"{row.handler} failed for good at attempt {row.attempt}: {row.error}"
     for drop in found.drops:
         if drop.reason == DISCARDED and drop.handler in (row.handler, origin_of(row)[1]):
             text += f"; discarded: {drop.detail}"
-    return Verdict(DEAD, text)
+    return Fate(DEAD, text)
 
 
-def _tell_retried(found: Traces, row: TransitionRow) -> Verdict:
+def _tell_retried(found: Traces, row: TransitionRow) -> Fate:
     text = f"{row.handler} failed at attempt {row.attempt} and is tried again: {row.error}"
     if found.run.ready_at is not None:
         text += f"; not before {time_text(found.run.ready_at)}"
-    return Verdict(RETRIED, text)
+    return Fate(RETRIED, text)
 
 
-def _judge_early(found: Traces) -> Verdict | None:
+def _fate_early(found: Traces) -> Fate | None:
     for row in found.parked:
         if row.kind != "wait":
-            return Verdict("early", f"{row.handler} {wait_words(row)}")
+            return Fate("early", f"{row.handler} {wait_words(row)}")
     for kept in found.collected:
-        return Verdict("early", f"it is kept under {kept.key} until the others are there")
+        return Fate("early", f"it is kept under {kept.key} until the others are there")
     for row in found.parked:
-        return Verdict("waiting", f"{row.handler} {wait_words(row)}")
+        return Fate("waiting", f"{row.handler} {wait_words(row)}")
     return None
 
 
-def _judge_untouched(found: Traces, event: StoredEvent) -> Verdict:
+def _fate_untouched(found: Traces, event: StoredEvent) -> Fate:
     run = found.run
     if event.position > run.cursor:
         behind = event.position - run.cursor - 1
@@ -130,10 +130,10 @@ def _judge_untouched(found: Traces, event: StoredEvent) -> Verdict:
         text = f"it is pending; {behind} events are before it and {owner}"
         if run.ready_at is not None:
             text += f"; not before {time_text(run.ready_at)}"
-        return Verdict("accepted", text)
+        return Fate("accepted", text)
     if event.name in QUIET:
-        return Verdict("accepted", f"{event.name} events are shown and need no handler")
-    return Verdict("unhandled", f"nothing was registered for {event.name} when its turn came")
+        return Fate("accepted", f"{event.name} events are shown and need no handler")
+    return Fate("unhandled", f"nothing was registered for {event.name} when its turn came")
 
 
 # --- who waited, and for what -------------------------------------------------------------
