@@ -4,13 +4,17 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
+import pytest
 import sqlalchemy
 from again import ONE, TWO, again, handling, record
 from watching import query
 
-from flowstore import WorkflowEvent
+from flowstore import WorkflowEvent, WorkflowManager
+from flowstore.errors import InvalidValueError
+from flowstore.testing.recorded import assert_replays
 
 # --- steps ---------------------------------------------------------------------------------
 
@@ -63,8 +67,18 @@ async def test_a_step_that_is_not_recorded_ends_the_replay(path):
     assert (found.position, found.kind, found.differences[0].path) == (1, "state", "state.thank")
     assert bank.keys[2:] == ["r/1/handle/thank/1"]
     ignore = ["state.thank"]
-    assert await again(archive, paying(bank, "pay", "thank"), live="thank", ignore=ignore) is None
+    assert await again(archive, paying(bank, "pay", "thank"), live={"thank"}, ignore=ignore) is None
     assert bank.keys[3:] == ["r/1/handle/thank/1", "r/2/handle/thank/1"]
+
+
+async def test_a_text_is_no_list_of_its_letters(path):
+    bank = Bank()
+    archive = await record(path, paying(bank, "p"), ONE)
+    with pytest.raises(InvalidValueError, match=re.escape("live: is 'pay'; it takes several")):
+        await again(archive, paying(bank, "pay"), live="pay")
+    with pytest.raises(InvalidValueError, match="live: is 'pay'"):
+        await assert_replays(WorkflowManager(":memory:"), archive, live="pay")
+    assert await again(archive, paying(bank, "p"), live=("pay",)) is None
 
 
 async def test_even_a_handler_that_catches_everything_does_not_hide_it(path):

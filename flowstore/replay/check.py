@@ -11,6 +11,7 @@ from flowstore.errors import FlowstoreError
 from flowstore.replay.accepted import Accepted, AcceptedChanges, Trait, paths_of
 from flowstore.replay.difference import ignorable
 from flowstore.replay.rerun import rerun
+from flowstore.replay.scene import named
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -167,7 +168,7 @@ class Checker:
         finds_all: look for every divergence of a run, and not for its first alone.
 
     Raises:
-        InvalidValueError: a path is none that a difference can have.
+        InvalidValueError: a path is none that a difference can have, or ``live`` is a text.
     """
 
     def __init__(
@@ -182,7 +183,7 @@ class Checker:
     ) -> None:
         self._workflow = workflow
         self._ignore = ignorable(ignore)
-        self._live = live
+        self._live = named(live)
         self._guard = guard
         self._finds_all = finds_all
         self.accepted = AcceptedChanges() if accepted is None else accepted

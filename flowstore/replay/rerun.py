@@ -106,7 +106,7 @@ async def rerun(
     Raises:
         RunNotFoundError: there is no such run.
         ConfigurationError: the run is one of another workflow.
-        InvalidValueError: ``to`` is no position, or a path is none that a difference can have.
+        InvalidValueError: ``to`` is no position, ``live`` a text, or a path none that can differ.
         StoreError: the run could not be read.
     """
     if to is not None and (type(to) is not int or to < 0):

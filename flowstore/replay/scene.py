@@ -13,6 +13,7 @@ from flowstore.clock import Clock
 from flowstore.door import decode_json
 from flowstore.engine.calls import call_step, in_thread
 from flowstore.engine.raised import raised_again
+from flowstore.errors import InvalidValueError
 from flowstore.outside import refusal
 from flowstore.replay.chunks import Streams
 from flowstore.replay.report import Divergence, Moment
@@ -113,8 +114,7 @@ class Scene:
         self.clock: Clock = self._time
         self.logger = _quiet()
         self.worker_id = "replay"
-        # A text is one name, not its letters.
-        self._live = frozenset([live] if isinstance(live, str) else live)
+        self._live = named(live)
         self.streams = Streams(self, record, self._live)
         self.announced: list[NewEvent] = []
         self.entered: set[str] = set()
@@ -318,6 +318,17 @@ class Scene:
         """Keep an event for comparison."""
         self.announced.append(event)
         return self.loop.create_future()
+
+
+def named(live: Collection[str]) -> frozenset[str]:
+    """Return names of steps that are to run, unless they are the letters of one name.
+
+    Raises:
+        InvalidValueError: it is a text.
+    """
+    if isinstance(live, str):
+        raise InvalidValueError("live", f"is {live!r}; it takes several names: [{live!r}]")
+    return frozenset(live)
 
 
 class States:
