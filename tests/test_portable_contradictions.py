@@ -115,6 +115,12 @@ CHANGES: dict[str, tuple[Callable[[list[Line]], object], str]] = {
         lambda lines: next(line for line in lines if "arranged" in line)["arranged"].update(x=1),
         "has no part 'x'",
     ),
+    "blameless": (
+        lambda lines: next(line for line in lines if "arranged" in line)["arranged"].update(
+            blameless=False
+        ),
+        "has no part 'blameless'",
+    ),
     "answers": (partial(put, kind="parked", key="answers", value=[[[1]], [], 0]), "not a pair"),
     "no answers": (partial(put, kind="parked", key="answers", value={}), "not a list"),
     "far answer": (

@@ -8,6 +8,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import sqlalchemy
 from again import ONE, RUN, TWO, add, again, double, handling, record
 from watching import query
 
@@ -18,9 +19,10 @@ from flowstore.errors import (
     EventConflictError,
     InvalidValueError,
     RunNotFoundError,
+    StatementError,
     StoreCorruptError,
 )
-from flowstore.replay import rerun
+from flowstore.replay import read_file, rerun, write_file
 from flowstore.testing import VirtualClock
 
 if TYPE_CHECKING:
@@ -181,6 +183,9 @@ async def test_what_took_too_long_then_is_not_called_again(path):
     archive = await record(path, setup, ONE, clock=clock)
     assert [row.outcome for row in archive.transitions] == ["dead"]
     assert await again(archive, setup) is None
+    write_file(path.with_name("runs.jsonl"), [archive])
+    [copy] = read_file(path.with_name("runs.jsonl"))
+    assert await again(copy, setup) is None  # a file of runs says so, too
 
 
 async def test_a_commit_that_was_refused_then_is_not_made_again(path):
@@ -198,6 +203,29 @@ async def test_a_commit_that_was_refused_then_is_not_made_again(path):
     assert {row.outcome for row in archive.transitions} == {"dead", "handled"}
     assert EventConflictError.__name__ in str([row.traceback for row in archive.transitions])
     assert await again(archive, setup) is None
+
+
+async def test_a_refusal_with_a_long_text_is_known_again(path):
+    """Error and traceback are kept without their ends, each by its own length."""
+    name = "x" * 20_000
+
+    async def handle(event, ctx):
+        ctx.execute(sqlalchemy.text(f"DELETE FROM {name}"))  # noqa: S608 - there is no such table
+
+    async def raise_it(event):
+        raise StatementError(name)
+
+    async def go_well(event):
+        pass
+
+    archive = await record(path, handling(handle), ONE)
+    assert [(row.outcome, len(row.error)) for row in archive.transitions] == [("dead", 16_405)]
+    assert await again(archive, handling(handle)) is None
+    assert await again(archive, handling(go_well)) is None  # that is the store's verdict, not its
+    archive = await record(path.with_name("other.db"), handling(raise_it), ONE)
+    assert [row.outcome for row in archive.transitions] == ["dead"]
+    assert await again(archive, handling(raise_it)) is None
+    assert await again(archive, handling(go_well)) is not None
 
 
 async def test_events_that_were_never_handled_are_not_handled_now(path):

@@ -30,7 +30,7 @@ class Attempt(WaitingJournal):
         try:
             await asyncio.wait({work, alarm}, return_when=asyncio.FIRST_COMPLETED)
             if not work.done():
-                self.has_ended = True
+                self.has_ended = self.is_blameless = True
                 raise HandlerTimeoutError(
                     f"handler {self.handler_name!r} took more than its timeout of {timeout:g} s"
                 )

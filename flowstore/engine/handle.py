@@ -294,7 +294,8 @@ def _fail(
         attempt.past.parked = None
         attempt.arranged = attempt.events = None
         wanted, heard = _arrange(run, attempt, done), attempt.told
-    arranged = arranged_text(wanted, heard, attempt.failed_steps or ())
+    failed, blameless = attempt.failed_steps or (), attempt.is_blameless
+    arranged = arranged_text(wanted, heard, failed, blameless=blameless)
     done.transitions = (*done.transitions, row._replace(arranged=arranged))
     around.logger.error("%s of run %r failed: %s", where, run.correlation_id, text)
     around.logger.debug("%s", trace)
@@ -317,6 +318,7 @@ def fail_commit(
         attempt = done.choosers[error.event_id or ""]
     else:
         attempt = done.executors[error.ordinal]
+    attempt.is_blameless = True
     failed = Done()
     _fail(around, attempt, stored, error, failed)
     if failed.ready_at is None:

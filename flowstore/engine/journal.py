@@ -54,6 +54,8 @@ class AttemptJournal:
         past: what a handler that waits, or did, has behind it; None for all others.
         change: what it has done to the state until it was parked.
         failed_steps: steps whose function raised.
+        is_blameless: if it has failed, then not of what its handler raised: it took too long, or
+            its commit was refused.
     """
 
     __slots__ = (
@@ -74,6 +76,7 @@ class AttemptJournal:
         "handler",
         "handler_name",
         "has_ended",
+        "is_blameless",
         "is_parked",
         "is_stale",
         "past",
@@ -121,6 +124,7 @@ class AttemptJournal:
         self.statements: list[tuple[Any, Any]] | None = None
         self.failed_steps: list[StepRow] | None = None
         self.change: str | None = None
+        self.is_blameless = False
         self.is_parked = False
         self.is_stale = False
         self.completed = False

@@ -26,11 +26,6 @@ if TYPE_CHECKING:
         TransitionRow,
     )
 
-_OUTSIDE: Final = ("HandlerTimeoutError", "StatementError", "EventConflictError")
-"""Failures that can come from outside the handler: the time it took, or the store's refusal."""
-
-_CALLED: Final = re.compile(r'attempt\.py", line \d+, in (call|_call_plain)\b')
-
 _TOKEN: Final = re.compile(r"([A-Za-z0-9_-]+)\.[A-Za-z0-9_-]{43}(?![A-Za-z0-9_-])")
 
 _NONE: Final[Mapping[str, TransitionRow]] = {}
@@ -255,14 +250,7 @@ def is_repeatable(row: TransitionRow) -> bool:
     """
     if row.outcome == RETRIED:
         return False
-    return row.outcome != DEAD or not _is_from_outside(row)
-
-
-def _is_from_outside(row: TransitionRow) -> bool:
-    """Tell whether an attempt failed of something else than what its handler raised."""
-    text = (row.traceback or "").rstrip()
-    ends = [f"flowstore.errors.{name}: {row.error}".rstrip() for name in _OUTSIDE]
-    return text.endswith(tuple(ends)) and _CALLED.search(text) is None
+    return row.outcome != DEAD or not arranged.is_blameless(row.arranged)
 
 
 def is_over(row: TransitionRow) -> bool:

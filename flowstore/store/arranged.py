@@ -42,7 +42,11 @@ class Told(NamedTuple):
 
 
 def to_text(
-    wanted: Outstanding, told: Told | None = None, failed: Sequence[StepRow] = ()
+    wanted: Outstanding,
+    told: Told | None = None,
+    failed: Sequence[StepRow] = (),
+    *,
+    blameless: bool = False,
 ) -> str | None:
     """Return a JSON text that says it all but for the run's id; None if there is nothing to say.
 
@@ -51,6 +55,8 @@ def to_text(
         told: for a handler that waits, or did.
         failed: steps that failed in an attempt that failed for good: when it is retried, its steps
             have the same names, and those that are done then take the place of these.
+        blameless: an attempt failed for good, and not of what its handler raised: it took too
+            long, or its commit was refused.
     """
     said: dict[str, Any] = {}
     for name in _ROWS:
@@ -65,6 +71,8 @@ def to_text(
         said["told"] = tuple(told)
     if failed:
         said["failed"] = [(step.name, step.number, step.error) for step in failed]
+    if blameless:
+        said["blameless"] = True
     return orjson.dumps(said).decode() if said else None
 
 
@@ -85,6 +93,12 @@ def read_failed(text: str | None) -> dict[tuple[str, int], str]:
     """Return what the steps of an attempt raised that failed for good, by name and number."""
     said: dict[str, Any] = orjson.loads(text) if text else {}
     return {(name, number): error for name, number, error in said.get("failed", ())}
+
+
+def is_blameless(text: str | None) -> bool:
+    """Tell whether an attempt failed for good of something else than what its handler raised."""
+    said: dict[str, Any] = orjson.loads(text) if text else {}
+    return "blameless" in said
 
 
 def read_told(text: str | None) -> Told | None:

@@ -145,6 +145,8 @@ def take_arranged(value: Any) -> str:
             cells[key] = _TOLD.take(an_object(said), 0)
         elif key == "cancelled":
             cells[key] = _texts(said)
+        elif key == "blameless" and said is True:
+            cells[key] = said
         else:
             raise FieldError(f"has no part {key[:60]!r}")
     return dumped(cells)
