@@ -181,6 +181,18 @@ async def test_an_older_table(tmp_path: Path):
     assert "flowstore db upgrade" in await _refused(path, SchemaError)
 
 
+@pytest.mark.parametrize(
+    ("revision", "remedy"), [("0003", "flowstore db upgrade"), ("0999", "a newer flowstore-engine")]
+)
+async def test_another_revision_is_told_by_its_number(path: Path, revision: str, remedy: str):
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("UPDATE flowstore_version SET version_num = ?", (revision,))
+        connection.execute("ALTER TABLE run RENAME COLUMN workflow TO kind")
+    told = await _refused(path, SchemaError)
+    assert f"at revision {revision}, and this looks at revision" in told
+    assert remedy in told
+
+
 _READ_AS_SOMEONE_ELSE = """
 import asyncio, os, pathlib, sys
 from flowstore.store.readonly import open_queries

@@ -79,11 +79,7 @@ def require_latest(connection: sqlite3.Connection, path: Path) -> None:
     """
     revision = migrate.current(connection)
     if revision != migrate.LATEST:
-        message = (
-            f"{path}: the schema is at revision {revision}, and this looks at revision "
-            f"{migrate.LATEST}; `flowstore db upgrade` brings it there"
-        )
-        raise SchemaError(message)
+        raise migrate.other_revision(str(path), revision)
 
 
 @contextlib.contextmanager

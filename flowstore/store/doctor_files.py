@@ -169,8 +169,10 @@ def _leftovers(path: Path) -> Iterator[Finding]:
             dead.append(file)
     if backups:
         size = sum(file.stat().st_size for file in backups) // 2**20
-        message = f"{counted(len(backups), 'backup')} of upgrades lie beside it, {size} MB"
+        lie = "lies" if len(backups) == 1 else "lie"
+        message = f"{counted(len(backups), 'backup')} of upgrades {lie} beside it, {size} MB"
         yield info("files", message, "remove them when the upgrade has proved itself")
     if dead:
-        message = f"{counted(len(dead), 'file')} of workers that are gone lie beside it"
+        lie = "lies" if len(dead) == 1 else "lie"
+        message = f"{counted(len(dead), 'file')} of workers that are gone {lie} beside it"
         yield info("files", message, "the next worker removes them")

@@ -99,6 +99,22 @@ def prepare(
             _upgrade(connection, path, scripts or find_scripts(), latest)
 
 
+def other_revision(where: str, revision: str | None) -> SchemaError:
+    """Return the error of who would read a database that is not at the newest revision.
+
+    Args:
+        where: the database, as the user knows it.
+        revision: the one that it has; None if it has none.
+    """
+    what_to_do = "`flowstore db upgrade` brings it there"
+    if revision is not None and not _is_older(revision, LATEST):
+        what_to_do = "install a newer flowstore-engine"
+    return SchemaError(
+        f"{where}: the schema is at revision {revision}, and this looks at revision {LATEST}; "
+        f"{what_to_do}"
+    )
+
+
 def check(connection: sqlite3.Connection) -> list[str]:
     """Return what is wrong with the database, one line each; nothing if it is sound.
 
@@ -174,12 +190,16 @@ def _require_free_names(connection: sqlite3.Connection) -> None:
 
 
 def _require_older(connection: sqlite3.Connection, revision: str, latest: str) -> None:
-    if len(revision) == len(latest) and revision.isdecimal() and revision < latest:
+    if _is_older(revision, latest):
         return
     raise SchemaError(
         f"{_name(connection)} has schema revision {revision!r}, and this flowstore knows up to "
         f"{latest!r}; install a newer flowstore-engine"
     )
+
+
+def _is_older(revision: str, latest: str) -> bool:
+    return len(revision) == len(latest) and revision.isdecimal() and revision < latest
 
 
 def _upgrade(connection: sqlite3.Connection, path: Path | None, scripts: Path, latest: str) -> None:

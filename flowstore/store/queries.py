@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from sqlalchemy import case, literal, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from flowstore.errors import RunNotFoundError
+from flowstore.errors import RunNotFoundError, SchemaError
 from flowstore.store import schema
 from flowstore.store.base import (
     DEAD,
@@ -341,7 +341,24 @@ class Queries:
             async with self._connect() as connection:
                 return await work(connection)
         except (SQLAlchemyError, OSError) as error:
-            raise translate(error, self._where) from error
+            failure = translate(error, self._where)
+            if isinstance(failure, SchemaError):
+                failure = await self._of_revision() or failure
+            raise failure from error
+
+    async def _of_revision(self) -> SchemaError | None:
+        """Return that the schema is of another revision; None if nothing tells of one."""
+        from flowstore.store import migrate  # noqa: PLC0415 - only who reads an older database
+
+        statement = select(migrate.version_table.c.version_num)
+        try:
+            async with self._connect() as connection:
+                revision = await connection.scalar(statement)
+        except (SQLAlchemyError, OSError):
+            return None
+        if revision in {None, migrate.LATEST}:
+            return None
+        return migrate.other_revision(self._where, revision)
 
 
 async def _read_state(
