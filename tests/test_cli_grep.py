@@ -90,7 +90,13 @@ def test_as_text_and_as_json(capfd: pytest.CaptureFixture[str]):
     )
     (found,) = Called(capfd, "grep", "ada", "--json").json
     assert found["matches"] == [
-        {"field": "metadata", "text": '{"user":"ada"}', "handler": None, "attempt": None}
+        {
+            "field": "metadata",
+            "text": '{"user":"ada"}',
+            "handler": None,
+            "attempt": None,
+            "error_type": None,
+        }
     ]
     nothing = Called(capfd, "grep", "nothing")
     assert (nothing.code, nothing.out, nothing.err) == (1, "", "(nothing found)\n")

@@ -10,6 +10,7 @@ import typer
 
 from flowstore.change import replay
 from flowstore.cli import output
+from flowstore.cli.raised import error_text, step_error, type_of, typed
 from flowstore.cli.reading import existing, find_run, read
 from flowstore.cli.words import span
 from flowstore.clock import SystemClock
@@ -121,10 +122,11 @@ async def _gather(
         "handler": letter.handler,
         "became": await _became(queries, run, letter, excerpt.events[0]),
         "error": letter.error,
+        "error_type": type_of(letter),
         "event": fields,
         "state": await _state_before(queries, name, letter, excerpt.transitions),
         "attempts": [
-            _row(each, _OF_ATTEMPT)
+            {**_row(each, _OF_ATTEMPT), "error_type": type_of(each)}
             for each in excerpt.transitions
             if each.handler == letter.handler
         ],
@@ -191,15 +193,18 @@ def _as_text(row: dict[str, Any]) -> dict[str, Any]:
 
 def _print_shown(shown: dict[str, Any]) -> None:
     plain = ("correlation_id", "run_status", "position", "handler", "became", "error")
-    output.print_fields({name: shown[name] for name in plain})
+    said = typed(shown)
+    output.print_fields({name: said[name] for name in plain})
     output.write("\nevent\n")
     output.print_fields(shown["event"])
     output.write("\nstate at that moment\n")
     output.print_json(shown["state"])
+    said["attempts"] = map(typed, shown["attempts"])
+    said["steps"] = [{**each, "error": step_error(each["error"])} for each in shown["steps"]]
     for name, columns in (("attempts", _OF_ATTEMPT), ("steps", _OF_STEP)):
         if shown[name]:
             output.write(f"\n{name}\n")
-            output.print_table(columns, map(_as_text, shown[name]))
+            output.print_table(columns, map(_as_text, said[name]))
     if shown["traceback"]:
         output.write("\n")
         for line in shown["traceback"].splitlines():
@@ -224,7 +229,7 @@ def settle(store: str, doing: Doing, chosen: Chosen, *, reason: str | None, as_j
     if as_json:
         output.print_json(rows)
     elif rows:
-        output.print_table(_COLUMNS, rows)
+        output.print_table(_COLUMNS, map(typed, rows))
     else:
         output.note("no dead letters")
     if rows and chosen.every and not chosen.sure:
@@ -243,15 +248,20 @@ async def _do_one(
         if position is None:
             await find_run(open_queries(parse(store)), run, store)
             position, handler = await _only(writer.reader, run)
+        letters = await writer.reader.list_dead(run)
         done = await writer.perform(_operation(doing, run, position, handler, reason))
     finally:
         await writer.close()
+    place = position, done.handler
     return [
         {
             "correlation_id": run,
             "position": position,
             "handler": done.handler,
             "error": done.error,
+            "error_type": next(
+                (type_of(each) for each in letters if (each.position, each.handler) == place), None
+            ),
             "status": _DONE[doing],
             "at": done.appended.position if done.appended else None,
             "reason": reason,
@@ -293,15 +303,15 @@ async def _do_all(
 
 
 def _planned(letter: DeadLetterRecord, doing: Doing, reason: str | None) -> dict[str, Any]:
-    fields = asdict(letter)
-    row = {name: fields.get(name) for name in _COLUMNS}
+    fields = asdict(letter) | {"error_type": type_of(letter)}
+    row = {name: fields.get(name) for name in (*_COLUMNS, "error_type")}
     return row | {"status": f"to be {_DONE[doing]}", "reason": reason}
 
 
 def _is_meant(letter: DeadLetterRecord, chosen: Chosen) -> bool:
     names = {letter.handler, began_at(letter.handler, letter.position)[1]}
     return (chosen.handler is None or chosen.handler in names) and (
-        chosen.error is None or chosen.error in (letter.error or "")
+        chosen.error is None or chosen.error in (error_text(letter) or "")
     )
 
 

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from flowstore.cli.output import time_text
+from flowstore.cli.raised import error_text
 from flowstore.cli.words import said, wait_words, where_of
 from flowstore.door import decode_json
 from flowstore.events import QUIET
@@ -97,7 +98,7 @@ def _fate_unlogged(found: Traces) -> Fate:
 
 
 def _tell_dead(found: Traces, row: TransitionRow) -> Fate:
-    text = f"{row.handler} failed for good at attempt {row.attempt}: {row.error}"
+    text = f"{row.handler} failed for good at attempt {row.attempt}: {error_text(row)}"
     for drop in found.drops:
         if drop.reason == DISCARDED and drop.handler in (row.handler, origin_of(row)[1]):
             text += f"; discarded: {drop.detail}"
@@ -105,7 +106,7 @@ def _tell_dead(found: Traces, row: TransitionRow) -> Fate:
 
 
 def _tell_retried(found: Traces, row: TransitionRow) -> Fate:
-    text = f"{row.handler} failed at attempt {row.attempt} and is tried again: {row.error}"
+    text = f"{row.handler} failed at attempt {row.attempt} and is tried again: {error_text(row)}"
     if found.run.ready_at is not None:
         text += f"; not before {time_text(found.run.ready_at)}"
     return Fate(RETRIED, text)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import typer
 
 from flowstore.cli import output, terminal
+from flowstore.cli.raised import event_type, type_of, with_type
 from flowstore.cli.reading import find_run, read
 from flowstore.store.search import search_stretch, variants
 
@@ -43,6 +44,7 @@ class _Match(NamedTuple):
     text: tuple[str, str, str]
     handler: str | None = None
     attempt: int | None = None
+    error_type: str | None = None
 
 
 def grep(store: str, pattern: Pattern, search: Search, *, limit: int, as_json: bool) -> int:
@@ -108,7 +110,8 @@ class _Matcher:
                 yield from self._in(self._plain, field, getattr(event, field))
             for field in ("data", "metadata"):
                 yield from self._in(self._json, field, getattr(event, field))
-        yield from self._in(self._plain, "error", event.error)
+        for match in self._in(self._plain, "error", event.error):
+            yield match._replace(error_type=event_type(event))
         for failure in candidate.failures:
             found = [
                 *self._in(self._plain, "error", failure.error),
@@ -116,7 +119,10 @@ class _Matcher:
             ]
             # A traceback ends with the error: once is enough.
             for match in found[:1]:
-                yield match._replace(handler=failure.handler, attempt=failure.attempt)
+                kind = type_of(failure) if match.field == "error" else None
+                yield match._replace(
+                    handler=failure.handler, attempt=failure.attempt, error_type=kind
+                )
 
     def _in(self, pattern: re.Pattern[str], field: str, text: str | None) -> Iterator[_Match]:
         found = None if text is None else pattern.search(text)
@@ -137,11 +143,12 @@ class _TextPrinter:
             if match.handler is not None:
                 where += f" of {match.handler} at attempt {match.attempt}"
             before, hit, after = map(output.printable, match.text)
+            lead = with_type(match.error_type, before).removesuffix(before)
             output.print_line([
                 (output.printable(candidate.correlation_id), terminal.STRONG),
                 (f"  {event.position} {output.printable(event.name)}", terminal.PLAIN),
                 (f"  {output.printable(where)}: ", terminal.QUIET),
-                (before, terminal.PLAIN),
+                (output.printable(lead) + before, terminal.PLAIN),
                 (hit, _HIT),
                 (after, terminal.PLAIN),
             ])  # fmt: skip

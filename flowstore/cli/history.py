@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from flowstore.cli import output, terminal
+from flowstore.cli.raised import error_text
 from flowstore.cli.reading import find_run, read
 from flowstore.cli.words import arranged_words, forked_from, micros, said, span, transition_json
 from flowstore.clock import to_microseconds
@@ -102,7 +103,7 @@ def told(difference: Difference) -> str:
 def _lines(transition: Transition) -> list[tuple[str, str]]:
     lines: list[tuple[str, str]] = []
     if transition.error is not None:
-        lines.append((f"error: {transition.error}", terminal.BAD))
+        lines.append((f"error: {error_text(transition)}", terminal.BAD))
     early = [step for step in transition.steps if step.started_at < transition.started_at]
     if early:
         lines.append(("an earlier attempt was cut off; it left steps behind", terminal.HELD))

@@ -16,7 +16,7 @@ from flowstore.printable import counted as counted  # noqa: PLC0414 - it is used
 from flowstore.printable import printable as printable  # noqa: PLC0414 - it is used from here
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from flowstore.cli.terminal import Piece
 
@@ -194,10 +194,16 @@ def _width(text: str) -> int:
 
 
 def print_list(
-    records: Sequence[Any], columns: Sequence[str], limit: int, what: str, *, as_json: bool
+    records: Sequence[Any],
+    columns: Sequence[str],
+    limit: int,
+    what: str,
+    *,
+    as_json: bool,
+    to_row: Callable[[Any], dict[str, Any]] = to_json,
 ) -> None:
     """Print records of which there is one more than ``limit`` if not all are printed."""
-    rows = [to_json(record) for record in records[:limit]]
+    rows = [to_row(record) for record in records[:limit]]
     if as_json:
         print_json(rows)
     elif rows:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flowstore.cli import output
+from flowstore.cli.raised import type_of, typed
 from flowstore.cli.reading import find_run, read
 
 if TYPE_CHECKING:
@@ -39,5 +40,17 @@ def list_dead(store: str, run: str | None, *, limit: int, as_json: bool) -> int:
             await find_run(queries, run, store)
         return await queries.list_dead(run, limit=limit + 1)
 
-    output.print_list(read(store, work), DEAD_COLUMNS, limit, "dead letters", as_json=as_json)
+    to_row = letter_json if as_json else _letter_row
+    output.print_list(
+        read(store, work), DEAD_COLUMNS, limit, "dead letters", as_json=as_json, to_row=to_row
+    )
     return 0
+
+
+def letter_json(letter: DeadLetterRecord) -> dict[str, Any]:
+    """Return a dead letter as JSON has it."""
+    return output.to_json(letter) | {"error_type": type_of(letter)}
+
+
+def _letter_row(letter: DeadLetterRecord) -> dict[str, Any]:
+    return typed(letter_json(letter))

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from flowstore.change import replay
 from flowstore.cli import output
+from flowstore.cli.raised import typed
 from flowstore.cli.reading import file_of, find_run, read
-from flowstore.cli.refused import DEAD_COLUMNS, DROP_COLUMNS
+from flowstore.cli.refused import DEAD_COLUMNS, DROP_COLUMNS, letter_json
 from flowstore.errors import FlowstoreError
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ async def _gather(queries: Queries, run: RunRecord) -> dict[str, Any]:
         **output.to_json(run),
         "counts": asdict(counts),
         "outstanding": [output.to_json(each) for each in outstanding],
-        "dead": [output.to_json(each) for each in dead],
+        "dead": [letter_json(each) for each in dead],
         "drops": [output.to_json(each) for each in drops],
         "unhandled": [
             {"position": event.position, "id": event.id, "name": event.name}
@@ -87,7 +88,8 @@ def _print_shown(shown: dict[str, Any]) -> None:
             output.write(f"\n{name}\n")
             if name == "outstanding" and not any(row["where"] for row in shown[name]):
                 columns = columns[:-1]  # noqa: PLW2901 - the last is "where"
-            output.print_table(columns, shown[name])
+            rows = map(typed, shown[name]) if name == "dead" else shown[name]
+            output.print_table(columns, rows)
 
 
 def print_state(store: str, correlation_id: str, *, at: int | None, as_json: bool) -> int:

@@ -11,6 +11,7 @@ from heapq import merge
 from typing import TYPE_CHECKING, Any
 
 from flowstore.cli import output, terminal
+from flowstore.cli.raised import error_text, event_error
 from flowstore.cli.reading import find_run, read
 from flowstore.cli.words import said, span
 from flowstore.store.feed import Feed
@@ -111,7 +112,7 @@ def _events(events: Iterable[StoredEvent], names: dict[int, str]) -> Iterator[_L
             [
                 *_lead(event.created_at, name, event.position),
                 (output.printable(event.name), terminal.STRONG),
-                (f"  {output.brief(event.error or event.data)}", _style(event)),
+                (f"  {output.brief(event_error(event) or event.data)}", _style(event)),
             ],
             {"kind": "event", "correlation_id": name, **fields},
         )
@@ -125,7 +126,7 @@ def _attempt(row: TransitionRow, names: dict[int, str]) -> _Line:
     name = names.get(row.run_id, "-")
     text = f"{said(row.outcome, row.handler, row.attempt)} ({span(row.duration)})"
     if row.error is not None:
-        text += f": {row.error}"
+        text += f": {error_text(row)}"
     value = {
         "kind": "attempt",
         "correlation_id": name,

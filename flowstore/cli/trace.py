@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flowstore.cli import output, terminal
+from flowstore.cli.raised import event_error
 from flowstore.cli.reading import find_run, read
 from flowstore.cli.words import said, span
 from flowstore.events import QUIET
@@ -138,7 +139,7 @@ def _print_tree(tree: _Tree) -> None:
             style = terminal.style_of(tree.worst(node.event))
             pieces.append((f"  {output.printable(outcome)}", style))
         if node.event.error is not None:
-            pieces.append((f"  {output.brief(node.event.error)}", terminal.BAD))
+            pieces.append((f"  {output.brief(event_error(node.event))}", terminal.BAD))
         output.print_line(pieces, is_cut=True)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from flowstore.cli import output, terminal
 from flowstore.cli.fate import Fate, Waiter, fate_of, waiters
 from flowstore.cli.history import print_transition
+from flowstore.cli.raised import event_error
 from flowstore.cli.reading import file_of, find_run, read
 from flowstore.cli.words import event_json, span, transition_json
 from flowstore.errors import EventNotFoundError
@@ -155,7 +156,7 @@ def _print(answer: _Answer) -> None:
             fields["begun after"] = span(max(0, waited))
         fields["data"] = event.data
         if event.error is not None:
-            fields["error"] = event.error
+            fields["error"] = event_error(event)
     output.print_fields(fields)
     if answer.attempts:
         output.write("\nattempts\n")

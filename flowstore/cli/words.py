@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any, cast
 
 from flowstore.cli import output
+from flowstore.cli.raised import type_of
 from flowstore.clock import to_microseconds
 from flowstore.store.base import DEADLINE_KEY, OURS
 
@@ -89,6 +90,7 @@ def transition_json(transition: Transition) -> dict[str, Any]:
         "started_at": output.time_text(to_microseconds(transition.started_at)),
         "duration": micros(transition.duration),
         "error": transition.error,
+        "error_type": type_of(transition),
         "traceback": transition.traceback,
         "code": transition.code,
     }

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import select
+from sqlalchemy import case, select
 
 from flowstore.store import schema
-from flowstore.store.selecting import key_of, unhandled
+from flowstore.store.selecting import key_of, select_any, unhandled
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
 
 class CausedEvent(NamedTuple):
-    """An event, and the id of the one that it came of."""
+    """An event, and the id of the one that it came of; ``data`` only of those with an error."""
 
     position: int
     id: str
     name: str
+    data: str | None
     error: str | None
     causation_id: str | None
     created_at: int
@@ -55,10 +56,10 @@ async def read_causes(correlation_id: str, connection: AsyncConnection) -> Cause
     run, event, transition = schema.run.c, schema.event.c, schema.transition.c
     key = await connection.scalar(select(key_of(correlation_id)))
     cursor = await connection.scalar(select(run.cursor).where(run.id == key))
+    cells: dict[str, Any] = {name: event[name] for name in CausedEvent._fields}
+    cells["data"] = case((event.error.is_not(None), event.data))
     events = await connection.execute(
-        select(*(event[name] for name in CausedEvent._fields))
-        .where(event.run_id == key)
-        .order_by(event.position)
+        select_any(*cells.values()).where(event.run_id == key).order_by(event.position)
     )
     found = [CausedEvent(*row) for row in events]
     attempts = await connection.execute(
