@@ -181,3 +181,38 @@ def test_mistakes(words, code, says, capfd, tmp_path):
     assert says in called.err
     assert called.err.count("\n") == 1
     assert not (tmp_path / "none.db").exists()
+
+
+@pytest.mark.usefixtures("shop")
+def test_why_tells_of_a_retry_that_is_pending(capfd):
+    def why():
+        (found,) = Called(capfd, "why", "order-1-1", "--json").json
+        return found["verdict"], found["because"], found["status"]
+
+    failed = "pay failed for good at attempt 1: ConnectionError: the bank is closed"
+    assert why() == ("dead", failed, "failed")
+    Called(capfd, "dead", "retry", "order-1", "1")
+    pending = "pending; 0 events are before it and no worker has the run"
+    how = "whoever serves the workflow, or resumes the run, calls it"
+    because = f"{failed}; it is called again at position 3, which is {pending}; {how}"
+    assert why() == ("retried", because, "running")
+    Called(capfd, "send", "order-1", "more", "null")
+    assert "at position 3, which is pending; 0 events" in why()[1]
+
+    async def resume():
+        workflow = WorkflowManager("flowstore.db")
+        Till(workflow).is_open = True
+        await workflow.resume("order-1")
+        await workflow.close()
+
+    asyncio.run(resume())
+    assert why() == ("handled", "handled by note, handled by pay, which went on at 3", "idle")
+
+
+@pytest.mark.usefixtures("shop")
+def test_why_names_the_handler_that_is_not_called_again(capfd):
+    Called(capfd, "dead", "retry", "order-1", "1")
+    Called(capfd, "dead", "discard", "order-2", "1", "--reason", "by hand")
+    (found,) = Called(capfd, "why", "order-2-1", "--json").json
+    assert (found["verdict"], "called again" in found["because"]) == ("dead", False)
+    assert found["because"].endswith("; discarded: by hand")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from flowstore.cli.output import time_text
+from flowstore.cli.output import counted, time_text
 from flowstore.cli.raised import error_text
 from flowstore.cli.words import said, wait_words, where_of
 from flowstore.door import decode_json
@@ -14,6 +14,7 @@ from flowstore.replay.origins import origin_of
 from flowstore.replay.record import EDITED
 from flowstore.store.arranged import read as read_arranged
 from flowstore.store.base import (
+    CLOSED,
     CONFLICT,
     DEAD,
     DISCARDED,
@@ -24,9 +25,10 @@ from flowstore.store.base import (
     POSTPONED,
     RETRIED,
 )
+from flowstore.store.keys import retry_id
 
 if TYPE_CHECKING:
-    from flowstore.store.base import ParkedRow, StoredEvent, TransitionRow
+    from flowstore.store.base import ParkedRow, RunRow, StoredEvent, TransitionRow
     from flowstore.store.event_traces import Traces
 
 _OF_OTHERS = frozenset({DUPLICATE, CONFLICT, LEASE_LOST, DISCARDED})
@@ -62,6 +64,8 @@ def _fate(found: Traces) -> Fate:
     last = {origin_of(row): row for row in found.transitions if row.outcome != EDITED}
     for outcome, tell in ((DEAD, _tell_dead), (RETRIED, _tell_retried)):
         rows = [row for row in last.values() if row.outcome == outcome]
+        # One that is called again is told of if no other is left as it is.
+        rows.sort(key=lambda row: _retry_of(found, row) is None)
         if rows:
             return tell(found, rows[-1])
     early = _fate_early(found)
@@ -99,10 +103,34 @@ def _fate_unlogged(found: Traces) -> Fate:
 
 def _tell_dead(found: Traces, row: TransitionRow) -> Fate:
     text = f"{row.handler} failed for good at attempt {row.attempt}: {error_text(row)}"
+    retry = _retry_of(found, row)
+    is_open = found.run.status not in CLOSED
+    if retry is not None and retry.position > found.run.cursor and is_open:
+        text += (
+            f"; it is called again at position {retry.position}, which is "
+            f"{_pending(found.run, retry.position)}; whoever serves the workflow, or resumes the "
+            "run, calls it"
+        )
+        return Fate(RETRIED, text)
+    if retry is not None:
+        text += f"; it was to be called again at position {retry.position}"
     for drop in found.drops:
         if drop.reason == DISCARDED and drop.handler in (row.handler, origin_of(row)[1]):
             text += f"; discarded: {drop.detail}"
     return Fate(DEAD, text)
+
+
+def _retry_of(found: Traces, row: TransitionRow) -> StoredEvent | None:
+    """Return the event at which the handler of a dead letter is called again."""
+    return found.retries.get(retry_id(row.position, row.handler, row.number))
+
+
+def _pending(run: RunRow, position: int) -> str:
+    """Say what a position waits for that the run has not come to."""
+    behind = counted(position - run.cursor - 1, "event is", "events are")
+    owner = "no worker has the run" if run.owner is None else f"worker {run.owner} has the run"
+    text = f"pending; {behind} before it and {owner}"
+    return text if run.ready_at is None else f"{text}; not before {time_text(run.ready_at)}"
 
 
 def _tell_retried(found: Traces, row: TransitionRow) -> Fate:
@@ -126,12 +154,7 @@ def _fate_early(found: Traces) -> Fate | None:
 def _fate_untouched(found: Traces, event: StoredEvent) -> Fate:
     run = found.run
     if event.position > run.cursor:
-        behind = event.position - run.cursor - 1
-        owner = "no worker has the run" if run.owner is None else f"worker {run.owner} has the run"
-        text = f"it is pending; {behind} events are before it and {owner}"
-        if run.ready_at is not None:
-            text += f"; not before {time_text(run.ready_at)}"
-        return Fate("accepted", text)
+        return Fate("accepted", f"it is {_pending(run, event.position)}")
     if event.name in QUIET:
         return Fate("accepted", f"{event.name} events are shown and need no handler")
     return Fate("unhandled", f"nothing was registered for {event.name} when its turn came")

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import and_, or_, select
 
 from flowstore.store import schema
-from flowstore.store.base import PARKED, POSTPONED
+from flowstore.store.base import DEAD, PARKED, POSTPONED
+from flowstore.store.keys import retry_id
 from flowstore.store.records import (
     CollectedRow,
     DropRow,
@@ -40,6 +41,7 @@ class Traces:
         parked: the handlers that have put it off, or wait in the middle of it.
         waits: attempts before it that ended in waiting.
         resumed: attempts up to it of handlers that had waited.
+        retries: the events at which those are called again that failed for good, by their ids.
     """
 
     run: RunRow
@@ -52,6 +54,7 @@ class Traces:
     parked: list[ParkedRow] = field(default_factory=list["ParkedRow"])
     waits: list[TransitionRow] = field(default_factory=list["TransitionRow"])
     resumed: list[TransitionRow] = field(default_factory=list["TransitionRow"])
+    retries: dict[str, StoredEvent] = field(default_factory=dict[str, "StoredEvent"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +180,15 @@ async def _gather_handling(found: Traces, place: int, rows: Any) -> None:
         or_(transition.position == place, went_on),
         order=transition.number,
     )
+    ids = [
+        retry_id(row.position, row.handler, row.number)
+        for row in found.transitions
+        if row.outcome == DEAD
+    ]
+    if ids:
+        event = schema.event
+        retries = await rows(StoredEvent, event, event.c.id.in_(ids), order=event.c.position)
+        found.retries = {each.id: each for each in retries}
     found.parked = await rows(ParkedRow, parked, parked.c.position == place, order=parked.c.handler)
     found.waits = await rows(
         TransitionRow,
