@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import orjson
 
 from flowstore.events import PROGRESS
+from flowstore.replay.heard import emitted, sent, was_left
 from flowstore.replay.origins import origin_of
 from flowstore.store.arranged import Told, read_told
-from flowstore.store.base import DEAD, DROPPED, PARKED, POSTPONED, RETRIED
+from flowstore.store.base import DROPPED, PARKED, POSTPONED, RETRIED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from flowstore.replay.heard import Emitted, Place
     from flowstore.store.archive import Archive
     from flowstore.store.base import DropRow, StepRow, StoredEvent, TransitionRow
-
-    Place = tuple[int, str]
-
-_NUMBERED: Final = re.compile(r"(\d+)/(.+)/([pc])(\d+)", re.DOTALL)
-"""Ids of progress events and of events with streams: sent off before their handler's commit."""
 
 _ARRANGED: Final = re.compile(r"(\d+)/(.+)/(?:[sdwlr]\d+|t\d+/end)", re.DOTALL)
 """Ids of events that come when a timer is due, a task has ended, a dead letter is retried."""
@@ -52,14 +51,14 @@ class Authors:
         self._places = {event.id: event.position for event in archive.events}
         self._tasks = {task.id for task in archive.tasks}
         self._told: dict[str, int] = {}
-        self._attempts: dict[Place, list[tuple[TransitionRow, Told | None]]] = {}
+        self._attempts: dict[Place, _Attempts] = {}
         self._dropped: dict[Place, int] = {}
         for row in archive.transitions:
             place, told = origin_of(row), read_told(row.arranged)
             if row.outcome == DROPPED:
                 self._dropped[place] = row.position
             if row.outcome != RETRIED and (told is not None or place[0] != row.position):
-                self._attempts.setdefault(place, []).append((row, told))
+                self._attempts.setdefault(place, _Attempts(place[0])).add(row, told)
             if told is not None:
                 self._told |= dict.fromkeys(told.events, row.position)
 
@@ -69,15 +68,10 @@ class Authors:
             return None
         if event.id in self._told:
             return self._told[event.id]
-        found = _NUMBERED.fullmatch(event.id)
-        if found is not None:
-            began, handler, letter, number = found.groups()
-            field = "progress" if letter == "p" else "streams"
-            return self._reached(
-                (int(began), handler),
-                lambda told, _: getattr(told, field) >= int(number),
-                lambda again: event.position < again.position,
-            )
+        named = emitted(event.id)
+        if named is not None and named.kind:
+            attempts = self._attempts.get(named.place)
+            return named.place[0] if attempts is None else attempts.of_event(event, named)
         if event.name == PROGRESS and self._is_of_task(event):
             return None
         return self._places.get(event.causation_id)
@@ -88,37 +82,70 @@ class Authors:
         return type(data) is dict and cast("dict[str, Any]", data).get("task_id") in self._tasks
 
     def of_step(self, step: StepRow) -> int:
-        """Return the position at which a step was made.
-
-        An attempt that failed for good may have come to it and not have done it.
-        """
-        return self._reached(
-            (step.position, step.handler),
-            lambda told, row: (
-                told.steps.get(step.name, 0) >= step.number
-                and not (row.outcome == DEAD and step.started_at > row.started_at + row.duration)
-            ),
-            lambda again: step.started_at < again.started_at,
-        )
-
-    def _reached(
-        self,
-        place: Place,
-        has: Callable[[Told, TransitionRow], bool],
-        was_before: Callable[[TransitionRow], bool],
-    ) -> int:
-        attempts = self._attempts.get(place)
-        if not attempts:
-            return place[0]
-        first, last = attempts[0][0], attempts[-1][0]
-        if first.position != place[0] and was_before(first):
-            return place[0]  # it had failed for good there, and was retried
-        for row, told in attempts:
-            if told is not None and has(told, row):
-                return row.position
-        return NEVER if last.outcome in {PARKED, POSTPONED} else last.position
+        """Return the position at which a step was made."""
+        attempts = self._attempts.get((step.position, step.handler))
+        return step.position if attempts is None else attempts.of_step(step)
 
     def of_verdict(self, drop: DropRow) -> int:
         """Return the position at which a handler refused its event."""
         place = drop.position or 0
         return self._dropped.get((place, drop.handler or ""), place)
+
+
+class _Attempts:
+    """The attempts of a handler that waits, or was retried, each the last one at its event.
+
+    What they tell only grows from one to the next, so that the first one that has come to
+    something is found without looking at all of them.
+
+    Args:
+        began: the position of the event that the handler began with.
+    """
+
+    def __init__(self, began: int) -> None:
+        self._began = began
+        self._rows: list[tuple[TransitionRow, Told | None]] = []
+        self._counts: dict[tuple[str, str], list[int]] = {}
+
+    def add(self, row: TransitionRow, told: Told | None) -> None:
+        """Take the next one."""
+        self._rows.append((row, told))
+
+    def of_event(self, event: StoredEvent, named: Emitted) -> int:
+        """Return the position of the attempt that has sent off an event at once."""
+        first = self._rows[0][0]
+        if first.position != self._began and event.position < first.position:
+            return self._began  # it had failed for good there, and was retried
+        return self._first(
+            ("", named.kind), named.number, lambda told: sent(told, named.kind), lambda _: False
+        )
+
+    def of_step(self, step: StepRow) -> int:
+        """Return the position of the attempt that has done a step."""
+        first = self._rows[0][0]
+        if first.position != self._began and step.started_at < first.started_at:
+            return self._began
+        return self._first(
+            ("step", step.name),
+            step.number,
+            lambda told: told.steps.get(step.name, 0),
+            lambda row: was_left(row, step),
+        )
+
+    def _first(
+        self,
+        key: tuple[str, str],
+        number: int,
+        count: Callable[[Told], int],
+        is_not: Callable[[TransitionRow], bool],
+    ) -> int:
+        counts = self._counts.get(key)
+        if counts is None:
+            each = (0 if told is None else count(told) for _, told in self._rows)
+            counts = self._counts[key] = list(accumulate(each, max))
+        for index in range(bisect_left(counts, number), len(counts)):
+            row, told = self._rows[index]
+            if told is not None and count(told) >= number and not is_not(row):
+                return row.position
+        last = self._rows[-1][0]
+        return NEVER if last.outcome in {PARKED, POSTPONED} else last.position

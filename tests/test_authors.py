@@ -1,0 +1,98 @@
+"""At which event a handler that waits again and again has left what it left."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flowstore.replay.authors import NEVER, Authors
+from flowstore.store.archive import Archive
+from flowstore.store.arranged import Told, to_text
+from flowstore.store.base import Outstanding, RunRow, StepRow, StoredEvent, TransitionRow
+
+RUN = RunRow(1, "r", "w", "idle", 9, 9, 1, 1, None, None, None, None, None, 0, 0)
+
+
+def transition(number: int, outcome: str, told: Told | None) -> TransitionRow:
+    name = "work" if number == 1 else "work@1"
+    text = to_text(Outstanding(), told)
+    return TransitionRow(
+        1, number, number, name, 1, outcome, None, None, None, number * 10, 5, None, text
+    )
+
+
+def step(number: int, started_at: int) -> StepRow:
+    return StepRow(1, 1, "work", "ask", number, "1", started_at, 1)
+
+
+def progress(number: int, position: int) -> StoredEvent:
+    cells: dict[str, Any] = dict.fromkeys(StoredEvent._fields)
+    cells |= {"id": f"1/work/p{number}", "position": position, "name": "progress"}
+    return StoredEvent(**{**cells, "causation_id": "sent"})
+
+
+def waiting(tolds: list[Told | None], outcomes: list[str]) -> Archive:
+    rows = [
+        transition(number, outcome, told)
+        for number, (told, outcome) in enumerate(zip(tolds, outcomes, strict=True), 1)
+    ]
+    return Archive(run=RUN, transitions=rows)
+
+
+counts = st.integers(0, 4)
+legs = st.tuples(
+    st.sampled_from(["parked", "parked", "dead", "postponed"]),
+    st.none() | st.builds(lambda p, s: Told([], p, 0, {"ask": s}), counts, counts),
+)
+
+
+@given(st.lists(legs, min_size=1, max_size=8), st.integers(1, 5), st.integers(10, 90))
+def test_it_is_the_first_attempt_that_tells_of_it(
+    found: list[tuple[str, Told | None]], number: int, moment: int
+):
+    outcomes, tolds = [each for each, _ in found], [told for _, told in found]
+    tolds[0] = tolds[0] or Told([], 0, 0, {})
+    archive = waiting(tolds, outcomes)
+    never = NEVER if outcomes[-1] in {"parked", "postponed"} else len(found)
+
+    def first(reached: list[int], is_not: list[bool]) -> int:
+        each = zip(reached, is_not, strict=True)
+        places = [
+            place for place, (count, out) in enumerate(each, 1) if count >= number and not out
+        ]
+        return places[0] if places else never
+
+    sent = [0 if told is None else told.progress for told in tolds]
+    assert Authors(archive).of_event(progress(number, 50)) == first(sent, [False] * len(sent))
+    come = [0 if told is None else told.steps.get("ask", 0) for told in tolds]
+    # A dead letter may have come to a step and not have done it.
+    left = [each == "dead" and moment > 10 * place + 5 for place, each in enumerate(outcomes, 1)]
+    assert Authors(archive).of_step(step(number, moment)) == first(come, left)
+
+
+def test_a_handler_that_waits_often_is_gone_through_in_linear_time():
+    """G11: counted in calls of functions."""
+    assert calls(400) < 5 * calls(100)
+
+
+def calls(waits: int) -> int:
+    tolds: list[Told | None] = [Told([], each, 0, {"ask": each}) for each in range(1, waits + 1)]
+    authors = Authors(waiting(tolds, ["parked"] * (waits - 1) + ["handled"]))
+    count = 0
+
+    def called(_frame: object, event: str, _argument: object) -> None:
+        nonlocal count
+        count += event == "call"
+
+    before = sys.getprofile()
+    sys.setprofile(called)
+    try:
+        steps = [authors.of_step(step(each, each * 10)) for each in range(1, waits + 1)]
+        told = [authors.of_event(progress(each, waits + each)) for each in range(1, waits + 1)]
+    finally:
+        sys.setprofile(before)
+    assert steps == told == list(range(1, waits + 1))
+    return count
