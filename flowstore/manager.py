@@ -240,8 +240,9 @@ class WorkflowManager(Registering):
             before: the correlation_id after which to go on.
             limit: how many at most.
         """
+        statuses = () if status is None else (status,)
         return await (await self._runtime.reader()).list_runs(
-            workflow=self.name, status=status, before=before, limit=limit
+            workflow=self.name, statuses=statuses, before=before, limit=limit
         )
 
     async def states(self, *, status: str | None = None) -> AsyncIterator[tuple[RunRecord, Any]]:

@@ -35,6 +35,6 @@ if __name__ == "__main__":
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     prune(
-        sys.argv[1], "0s", status="idle,completed", workflow=None, batch=1, dry_run=False,
+        sys.argv[1], "0s", statuses=("idle", "completed"), workflow=None, batch=1, dry_run=False,
         vacuum=False, as_json=True,
     )  # fmt: skip

@@ -174,6 +174,7 @@ def test_some_of_the_runs(capfd: pytest.CaptureFixture[str]):
     assert names("--limit", "2") == ["order-3", "order-2"]
     assert names("order-1", "order-3", "order-1") == ["order-1", "order-3"]
     assert names("--status", "idle", "--status", "failed") == ["order-3", "order-2", "order-1"]
+    assert names("--status", "idle,failed") == ["order-3", "order-2", "order-1"]
     assert names("--since", "7d") == ["order-3", "order-2", "order-1"]
     called = check(capfd, "same", "--status", "completed")
     assert (called.code, called.out) == (0, "")

@@ -360,7 +360,7 @@ def _standing(path: Path) -> list[tuple[int, int]]:
         (("send", "order-1", "paid", "[1e999]"), 1, "data[0]"),
         (("send", "order-1", "paid", "{}", "--workflow", "mail"), 1, "of workflow 'orders'"),
         (("send", "order-1", "paid", "{}", "--store", ":memory:"), 1, "name a file"),
-        (("runs", "--status", "asleep"), 2, "--status': 'asleep' is not one of 'running'"),
+        (("runs", "--status", "asleep"), 2, "'--status': 'asleep' is not one of running, "),
         (("fork", "nobody", "--at", "1"), 1, "no run 'nobody'; `flowstore runs` lists"),
         (("runs", "--limit", "0"), 2, "--limit"),
         (("runs", "--limit", "many"), 2, "--limit"),

@@ -62,6 +62,7 @@ def places(capfd: pytest.CaptureFixture[str], *words: str) -> list[str]:
         (("event", "--name", "order"), ["order-2/2", "order-2/1", "order-1/1"]),
         (("event", "--status", "completed"), ["mail/1"]),
         (("event", "--status", "running", "--limit", "9"), ["order-2/2", "order-2/1"]),
+        (("event", "--status", "running,completed"), ["mail/1", "order-2/2", "order-2/1"]),
         (("event", "--handler", "audit"), ["order-1/1"]),
         (("no money", "--handler", "handle"), ["order-1/4"]),
         (("no money", "--handler", "audit"), []),

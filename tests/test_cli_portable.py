@@ -109,6 +109,8 @@ def test_the_summary_is_json(capfd: pytest.CaptureFixture[str], tmp_path: Path):
         (("done", "all", "done"), ["done", "all"]),
         (("--status", "failed"), ["failed"]),
         (("--status", "running"), []),
+        (("--status", "completed, failed"), ["failed", "done"]),
+        (("--status", "completed", "--status", "failed"), ["failed", "done"]),
         (("--since", "1h"), ["all", "large", "failed", "done", "\u00e9/ %?"]),
         (("--since", "2999-01-01"), []),
         (("--since", "1h", "--status", "completed"), ["done"]),
@@ -135,7 +137,7 @@ def test_runs_are_chosen(
         (("all", "--all"), "not both"),
         (("all", "--redact", "email"), "'email' is no path to a value: write data.x"),
         (("--since", "soon"), "'soon' is no time"),
-        (("--status", "done"), "'done'"),
+        (("--status", "done,failed"), "'done' is not one of running, "),
     ],
 )
 def test_what_is_not_understood_is_told(

@@ -49,6 +49,9 @@ def test_runs(capfd: pytest.CaptureFixture[str]):
     assert all(set(run) == RUN for run in runs)
     assert runs[0]["result"] == {"sent": True}
     assert all(TIME.fullmatch(run["created_at"]) for run in runs)
+    for words in (("idle,running",), ("running", "--status", "idle"), (" idle , running,idle",)):
+        several = Called(capfd, "runs", "--status", *words, "--json").json
+        assert {run["status"] for run in several} == {"idle", "running"}
     running = Called(capfd, "runs", "--status", "running", "--workflow", "orders", "--json").json
     assert [run["correlation_id"] for run in running] == ["order-2"]
     assert Called(capfd, "runs", "--workflow", "none", "--json").json == []

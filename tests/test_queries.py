@@ -63,8 +63,8 @@ async def test_runs_come_youngest_first(queries: Queries):
     assert await names(before="order-2") == ["order-1"]
     assert await names(before="order-1") == []
     assert await names(workflow="orders") == ["order-2", "order-1"]
-    assert await names(status="running") == ["order-2"]
-    assert await names(workflow="mail", status="running") == []
+    assert await names(statuses=["running"]) == ["order-2"]
+    assert await names(workflow="mail", statuses=["running"]) == []
     with pytest.raises(RunNotFoundError, match="no such run"):
         await queries.list_runs(before="no such run")
 

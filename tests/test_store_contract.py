@@ -332,7 +332,7 @@ async def test_runs_are_listed_by_workflow_and_status(store):
     await store.perform(Close("b", "cancelled", None, NOW))
     found = await store.reader.list_runs(workflow="orders")
     assert [record.correlation_id for record in found] == ["c", "b", "a"]
-    found = await store.reader.list_runs(status="cancelled")
+    found = await store.reader.list_runs(statuses=["cancelled"])
     assert [record.correlation_id for record in found] == ["b"]
     assert await store.reader.list_runs(workflow="mails") == []
 

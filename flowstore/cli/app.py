@@ -10,7 +10,6 @@ are declared in rooms by what they are for; what they do is in a module each.
 from __future__ import annotations
 
 import errno
-import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -76,7 +75,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.errno == errno.EPIPE:
             # The reader, such as `head`, has seen enough.
-            _discard_output()
+            from flowstore.cli.output import discard
+
+            discard()
             return OK
         return _complain(error.strerror or str(error), FAILED)
     except Exception as error:
@@ -99,21 +100,14 @@ def _understand(words: list[str]) -> Action:
 
 
 def _complain(message: str, code: int) -> int:
-    from flowstore.cli.output import printable
+    from flowstore.cli.output import discard, printable
 
     try:
         sys.stdout.flush()
     except OSError:
-        _discard_output()
+        discard()
     sys.stderr.write(f"flowstore: {printable(' '.join(message.split()))}\n")
     return code
-
-
-def _discard_output() -> None:
-    """Let what is still buffered go nowhere, so that Python's own flush at exit succeeds."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
-    os.close(nowhere)
 
 
 def _print_version(wanted: bool) -> None:

@@ -9,7 +9,9 @@ from typing import Annotated
 
 import typer
 
-from flowstore.cli.options import STORE, Action, AnyRun, Json, Store
+from flowstore.cli.options import STORE, Action, AnyRun, Json, Store, status_option
+
+_CLOSED = ("completed", "failed", "cancelled")
 
 room = typer.Typer()
 database = typer.Typer(
@@ -92,12 +94,7 @@ def _prune(
     ],
     status: Annotated[
         list[str] | None,
-        typer.Option(
-            "--status",
-            metavar="LIST",
-            help="Of these: completed,failed,cancelled and idle; can be repeated.  [default: "
-            "completed,failed,cancelled]",
-        ),
+        status_option("Of these", (*_CLOSED, "idle"), default=",".join(_CLOSED)),
     ] = None,
     workflow: Annotated[
         str | None, typer.Option("--workflow", metavar="NAME", help="Only runs of this workflow.")
@@ -129,7 +126,7 @@ def _prune(
         prune.prune,
         store,
         older_than,
-        status=",".join(status or ("completed", "failed", "cancelled")),
+        statuses=tuple(status or _CLOSED),
         workflow=workflow,
         batch=batch,
         dry_run=dry_run,

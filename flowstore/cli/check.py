@@ -280,10 +280,11 @@ def _conclude(
     if request.update is not None and request.reason is not None and groups:
         new = [group.accept(request.reason) for group in groups]
         add_accepted(request.update, new)
-    if request.as_json:
-        output.print_json(_as_json(wanted, findings, groups, accepted))
-    else:
-        _print(wanted, findings, groups, accepted)
+    with output.unread_or_not():
+        if request.as_json:
+            output.print_json(_as_json(wanted, findings, groups, accepted))
+        else:
+            _print(wanted, findings, groups, accepted)
     if request.update is not None:
         changes = output.counted(len(groups), "change")
         output.note(f"{changes} accepted in {request.update}")

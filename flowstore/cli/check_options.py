@@ -3,23 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated
 
 import typer
-
-from flowstore.cli.options import Status
 
 Runs = Annotated[
     list[str] | None,
     typer.Argument(metavar="RUN", help="Only these runs.  [default: all]"),
-]
-Statuses = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--status",
-        metavar=f"[{'|'.join(get_args(Status))}]",
-        help="Only runs with this status; can be repeated.",
-    ),
 ]
 Workflow = Annotated[
     str | None,
@@ -48,16 +38,3 @@ Reason = Annotated[
 Junit = Annotated[
     Path | None, typer.Option("--junit", metavar="FILE", help="Write JUnit XML as well.")
 ]
-
-
-def known(statuses: list[str] | None) -> frozenset[str]:
-    """Return statuses; typer has no lists of a few words.
-
-    Raises:
-        typer.BadParameter: one is none.
-    """
-    for text in statuses or ():
-        if text not in get_args(Status):
-            message = f"{text!r} is not one of {', '.join(get_args(Status))}"
-            raise typer.BadParameter(message, param_hint="--status")
-    return frozenset(statuses or ())

@@ -56,13 +56,14 @@ def check(store: str, *, as_json: bool) -> int:
     path = existing(store)
     with looking(path) as connection:
         problems = migrate.check(connection)
-    if as_json:
-        output.print_json({"store": str(path), "ok": not problems, "problems": problems})
-    elif problems:
-        for problem in problems:
-            output.write(f"{output.printable(problem)}\n")
-    else:
-        output.write(f"{path}: sound, at revision {migrate.LATEST}\n")
+    with output.unread_or_not():
+        if as_json:
+            output.print_json({"store": str(path), "ok": not problems, "problems": problems})
+        elif problems:
+            for problem in problems:
+                output.write(f"{output.printable(problem)}\n")
+        else:
+            output.write(f"{path}: sound, at revision {migrate.LATEST}\n")
     return int(bool(problems))
 
 

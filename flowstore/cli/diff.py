@@ -40,10 +40,11 @@ def print_diff(
     parting = part(one, other)
     places = parting.places if every else parting.places[:_SHOWN]
     titles = (f"{run} ({store})", f"{other_run} ({other_store})")
-    if as_json:
-        output.print_json(_to_json(parting, places, one, other))
-    else:
-        _print(parting, places, [output.printable(title) for title in titles])
+    with output.unread_or_not():
+        if as_json:
+            output.print_json(_to_json(parting, places, one, other))
+        else:
+            _print(parting, places, [output.printable(title) for title in titles])
     return int(not parting.is_same)
 
 

@@ -29,14 +29,15 @@ def diagnose(store: str, *, full: bool, as_json: bool) -> int:
     except StoreError as problem:
         findings.append(error("file", str(problem), "see --store; else restore a backup"))
     is_well = all(finding.severity == "info" for finding in findings)
-    if as_json:
-        found = [asdict(finding) for finding in findings]
-        output.print_json({"store": str(path), "ok": is_well, "findings": found})
-        return int(not is_well)
-    for finding in findings:
-        _print(finding)
-    if is_well:
-        output.write(f"{path}: well\n")
+    with output.unread_or_not():
+        if as_json:
+            found = [asdict(finding) for finding in findings]
+            output.print_json({"store": str(path), "ok": is_well, "findings": found})
+            return int(not is_well)
+        for finding in findings:
+            _print(finding)
+        if is_well:
+            output.write(f"{path}: well\n")
     return int(not is_well)
 
 

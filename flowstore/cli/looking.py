@@ -21,7 +21,7 @@ from flowstore.cli.options import (
     Json,
     Limit,
     RunName,
-    RunStatus,
+    RunStatuses,
     Since,
     Store,
     Until,
@@ -33,7 +33,7 @@ room = typer.Typer()
 @room.command("runs", epilog="Example: flowstore runs --status failed --json")
 def _runs(
     *,
-    status: RunStatus = None,
+    status: RunStatuses = None,
     workflow: Annotated[
         str | None, typer.Option("--workflow", metavar="NAME", help="Only runs of this workflow.")
     ] = None,
@@ -48,7 +48,12 @@ def _runs(
     from flowstore.cli import runs
 
     return partial(
-        runs.list_runs, store, status=status, workflow=workflow, limit=limit, as_json=as_json
+        runs.list_runs,
+        store,
+        statuses=status or (),
+        workflow=workflow,
+        limit=limit,
+        as_json=as_json,
     )
 
 
@@ -197,7 +202,7 @@ def _grep(
     until: Annotated[
         str | None, typer.Option("--until", metavar="TIME", help="Before this; as for --since.")
     ] = None,
-    status: RunStatus = None,
+    status: RunStatuses = None,
     handler: HandlerName = None,
     errors: Annotated[
         bool, typer.Option("--error", help="Only in errors: of events, and of handlers.")
@@ -219,7 +224,7 @@ def _grep(
     search = Search(
         run=run,
         name=name,
-        status=status,
+        statuses=tuple(status or ()),
         handler=handler,
         since=bound_of(since, "--since"),
         before=bound_of(until, "--until"),

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from flowstore.cli.options import STORE, Action, Json, Since, Status, Store
+from flowstore.cli.options import STORE, Action, Json, Since, Store, status_option
 
 room = typer.Typer()
 
@@ -26,9 +26,7 @@ def _export(
     ] = None,
     *,
     every: Annotated[bool, typer.Option("--all", help="Export every run.")] = False,
-    status: Annotated[
-        Status | None, typer.Option("--status", help="Export every run with this status.")
-    ] = None,
+    status: Annotated[list[str] | None, status_option("Export every run with one of these")] = None,
     since: Since = None,
     output: Annotated[
         str,
@@ -63,7 +61,7 @@ def _export(
     """
     from flowstore.cli import portable
 
-    wanted = portable.Wanted(runs or (), every=every, status=status, since=since)
+    wanted = portable.Wanted(runs or (), every=every, statuses=status or (), since=since)
     destination = portable.Destination(output, force=force, as_json=as_json)
     return partial(portable.export_runs, store, wanted, destination, redact or ())
 

@@ -7,7 +7,7 @@ wrong into one line and an exit code.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Literal
+from typing import Annotated, Any
 
 import typer
 
@@ -36,7 +36,7 @@ AnyRun = Annotated[
     str | None, typer.Argument(metavar="[RUN]", help="The run's correlation_id; all if left out.")
 ]
 Limit = Annotated[int, typer.Option("--limit", metavar="N", min=1, help="How many at most.")]
-Status = Literal["running", "waiting", "idle", "completed", "failed", "cancelled"]
+STATUSES = ("running", "waiting", "idle", "completed", "failed", "cancelled")
 AppName = Annotated[
     str,
     typer.Option(
@@ -70,4 +70,32 @@ HandlerName = Annotated[
     str | None, typer.Option("--handler", metavar="NAME", help="Only what this handler got.")
 ]
 InRun = Annotated[str | None, typer.Option("--run", metavar="RUN", help="Only in this run.")]
-RunStatus = Annotated[Status | None, typer.Option("--status", help="Only runs with this status.")]
+
+
+def status_option(help_text: str, names: tuple[str, ...] = STATUSES, default: str = "") -> Any:
+    """Return the option ``--status``, which can be repeated, and takes lists with commas.
+
+    Args:
+        help_text: which runs these are.
+        names: the statuses that there are.
+        default: which it is about if it is left out, to be shown.
+    """
+
+    def known(texts: list[str] | None) -> list[str]:
+        found = [name.strip() for text in texts or () for name in text.split(",")]
+        for name in found:
+            if name not in names:
+                raise typer.BadParameter(f"{name!r} is not one of {', '.join(names)}")
+        return list(dict.fromkeys(found))
+
+    told = f"  [default: {default}]" if default else ""
+    return typer.Option(
+        "--status",
+        metavar="STATUS,...",
+        callback=known,
+        show_default=False,
+        help=f"{help_text}: {', '.join(names)}; can be repeated.{told}",
+    )
+
+
+RunStatuses = Annotated[list[str] | None, status_option("Only runs with one of these")]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
 import sys
 import unicodedata
@@ -16,7 +18,7 @@ from flowstore.printable import counted as counted  # noqa: PLC0414 - it is used
 from flowstore.printable import printable as printable  # noqa: PLC0414 - it is used from here
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 
     from flowstore.cli.terminal import Piece
 
@@ -95,6 +97,23 @@ def can_unicode() -> bool:
 
 def _escape(found: re.Match[str]) -> str:
     return f"\\u{ord(found[0]):04x}"
+
+
+@contextlib.contextmanager
+def unread_or_not() -> Generator[None]:
+    """Let the reader leave on the way, as `head` does: what was found is told by the exit code."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        discard()
+
+
+def discard() -> None:
+    """Let what is still buffered go nowhere, so that Python's own flush at exit succeeds."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def print_json(value: Any) -> None:

@@ -59,13 +59,13 @@ class Wanted:
     Args:
         names: their correlation_ids.
         every: all of them.
-        status: all with this status.
+        statuses: all with one of these.
         since: all in which anything has happened since.
     """
 
     names: Sequence[str]
     every: bool = False
-    status: str | None = None
+    statuses: Sequence[str] = ()
     since: str | None = None
 
     def check(self) -> int | None:
@@ -74,7 +74,7 @@ class Wanted:
         Raises:
             typer.BadParameter: it does not say which runs, or says it twice.
         """
-        selects = self.every or self.status is not None or self.since is not None
+        selects = self.every or bool(self.statuses) or self.since is not None
         if selects == bool(self.names):
             message = "name the runs, or give --all, --status or --since, not both"
             raise typer.BadParameter(message, param_hint="RUN")
@@ -93,7 +93,7 @@ class Wanted:
         page: list[RunRecord] = []
         while not found or len(page) == _PAGE:
             before = page[-1].correlation_id if page else None
-            page = await queries.list_runs(status=self.status, limit=_PAGE, before=before)
+            page = await queries.list_runs(statuses=self.statuses, limit=_PAGE, before=before)
             found += [
                 (run.correlation_id, run.head)
                 for run in page

@@ -72,7 +72,8 @@ def replay(
     if debugging is not None and debugging.is_left:
         output.note("the debugger was left, so nothing was compared")
         return FAILED
-    _print(report, as_json=as_json)
+    with output.unread_or_not():
+        _print(report, as_json=as_json)
     if debugging is not None and not debugging.has_stopped and report.is_identical:
         output.note(f"no handler was called at position {stop_at}")
     return OK if report.is_identical else FAILED

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from flowstore.cli import check_options
-from flowstore.cli.options import STORE, Action, AppName, Json, RunName, Since, Store
+from flowstore.cli.options import STORE, Action, AppName, Json, RunName, RunStatuses, Since, Store
 
 room = typer.Typer()
 
@@ -107,7 +107,7 @@ def _check(
     *,
     app: AppName,
     since: Since = None,
-    status: check_options.Statuses = None,
+    status: RunStatuses = None,
     workflow: check_options.Workflow = None,
     limit: check_options.Most = None,
     live: Live = None,
@@ -137,7 +137,7 @@ def _check(
         workflow=workflow,
         runs=tuple(runs or ()),
         since=bound_of(since, "--since"),
-        statuses=check_options.known(status),
+        statuses=frozenset(status or ()),
         limit=limit,
         ignore=tuple(ignore or ()),
         live=tuple(live or ()),

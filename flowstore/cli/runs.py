@@ -13,6 +13,8 @@ from flowstore.cli.refused import DEAD_COLUMNS, DROP_COLUMNS, letter_json
 from flowstore.errors import FlowstoreError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from flowstore.store.base import RunRecord
     from flowstore.store.queries import Queries
 
@@ -29,12 +31,12 @@ _LISTS = {
 
 
 def list_runs(
-    store: str, *, status: str | None, workflow: str | None, limit: int, as_json: bool
+    store: str, *, statuses: Sequence[str], workflow: str | None, limit: int, as_json: bool
 ) -> int:
     """List runs, the youngest first."""
 
     async def work(queries: Queries) -> list[RunRecord]:
-        return await queries.list_runs(status=status, workflow=workflow, limit=limit + 1)
+        return await queries.list_runs(statuses=statuses, workflow=workflow, limit=limit + 1)
 
     output.print_list(read(store, work), _COLUMNS, limit, "runs", as_json=as_json)
     return 0

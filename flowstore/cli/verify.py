@@ -34,10 +34,11 @@ def verify(store: str, correlation_id: str | None, *, against: str | None, as_js
     if found is None:
         message = f"{path}: there is no run {correlation_id!r}; `flowstore runs` lists them"
         raise RunNotFoundError(message)
-    if as_json:
-        output.print_json(_as_json(path, found))
-    else:
-        _print(path, found)
+    with output.unread_or_not():
+        if as_json:
+            output.print_json(_as_json(path, found))
+        else:
+            _print(path, found)
     return int(bool(found.flaws))
 
 

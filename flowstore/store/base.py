@@ -100,7 +100,7 @@ from flowstore.store.streams import STREAM_ENDED, STREAM_FAILED, STREAM_OPEN, St
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from flowstore.store.archive import Archive
     from flowstore.store.excerpt import Excerpt
@@ -208,11 +208,14 @@ class Reader(Protocol):
         self,
         *,
         workflow: str | None = None,
-        status: str | None = None,
+        statuses: Collection[str] = (),
         before: str | None = None,
         limit: int | None = None,
     ) -> list[RunRecord]:
-        """Return runs, the youngest first; ``before`` is the correlation_id to go on after."""
+        """Return runs, the youngest first; of all statuses if none is given.
+
+        ``before`` is the correlation_id to go on after.
+        """
         ...
 
     async def read_events(

@@ -34,7 +34,7 @@ from flowstore.store.states import read_states
 from flowstore.store.stream_queries import list_streams, read_stream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Callable, Collection, Coroutine, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from sqlalchemy import ColumnElement, RowMapping, Select
@@ -85,7 +85,7 @@ class Queries:
         self,
         *,
         workflow: str | None = None,
-        status: str | None = None,
+        statuses: Collection[str] = (),
         before: str | None = None,
         limit: int | None = None,
     ) -> list[RunRecord]:
@@ -93,7 +93,7 @@ class Queries:
 
         Args:
             workflow: only runs of this workflow.
-            status: only runs with this status.
+            statuses: only runs with one of these; empty for all.
             before: go on after the run with this correlation_id: only runs older than it.
             limit: how many at most.
 
@@ -104,8 +104,8 @@ class Queries:
         statement = select(*_OF_RUN).order_by(run.c.id.desc()).limit(limit)
         if workflow is not None:
             statement = statement.where(run.c.workflow == workflow)
-        if status is not None:
-            statement = statement.where(_shown_status == status)
+        if statuses:
+            statement = statement.where(_shown_status.in_(statuses))
         if before is not None:
             if await self.get_run(before) is None:
                 message = f"{self._where}: no run {before!r} to list the runs before it"

@@ -34,7 +34,7 @@ class Search:
             A to Z; None for all.
         run: only in this run.
         name: only events of this name.
-        status: only in runs with this status.
+        statuses: only in runs with one of these; empty for all.
         handler: only events that this handler got.
         since: only events made at this moment or later, in microseconds since 1970.
         before: only events made before this moment.
@@ -44,7 +44,7 @@ class Search:
     text: str | None = None
     run: str | None = None
     name: str | None = None
-    status: str | None = None
+    statuses: tuple[str, ...] = ()
     handler: str | None = None
     since: int | None = None
     before: int | None = None
@@ -180,8 +180,8 @@ def _filters(search: Search) -> list[ColumnElement[bool]]:
         filters.append(event.created_at >= search.since)
     if search.before is not None:
         filters.append(event.created_at < search.before)
-    if search.status is not None:
-        shown = (search.status, WORKING) if search.status == "running" else (search.status,)
+    if search.statuses:
+        shown = (*search.statuses, WORKING) if "running" in search.statuses else search.statuses
         filters.append(run.status.in_(shown))
     if search.handler is not None:
         got = schema.transition.alias().c
