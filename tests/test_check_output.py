@@ -167,6 +167,41 @@ async def test_a_progress_bar_and_ctrl_c_in_the_middle(tmp_path: Path):
     assert "Traceback" not in shown.decode()
 
 
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        (["check", "--app", "checked:dearer"], 1),
+        (["check", "--app", "checked:same"], 0),
+        (["replay", "order-1", "--app", "checked:dearer"], 1),
+        (["diff", "order-1", "order-2", "--json"], 1),
+        (["verify"], 1),
+        (["doctor"], 1),
+        (["db", "check"], 1),
+        (["runs"], 0),
+    ],
+)
+def test_what_was_found_is_told_also_to_who_reads_none_of_it(
+    store: Path, command: Sequence[str], code: int
+):
+    """As with `set -o pipefail` and `| head`: what is not read is found nevertheless."""
+    with contextlib.closing(sqlite3.connect(store, isolation_level=None)) as connection:
+        if command[0] in {"verify", "db"}:
+            connection.execute("UPDATE event SET data = '0' WHERE position = 2")
+            connection.execute("DROP INDEX ix_drop_run_id")
+        if command == ["doctor"]:
+            connection.execute("UPDATE transition SET outcome = 'dead' WHERE number = 1")
+    theirs, ours = os.pipe()
+    os.close(theirs)
+    done = subprocess.run(
+        [sys.executable, "-m", "flowstore.cli", *command],
+        stdout=ours, stderr=subprocess.PIPE, check=False, timeout=60, text=True,
+    )  # fmt: skip
+    os.close(ours)
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Broken" not in done.stderr
+
+
 # --- mistakes --------------------------------------------------------------------------
 
 

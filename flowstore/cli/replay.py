@@ -45,6 +45,8 @@ def replay(
     """Execute a run again and print what came of it."""
     if as_json and (is_debugged or stop_at is not None):
         raise typer.BadParameter("the debugger talks on standard output", param_hint="--json")
+    if to is not None and stop_at is not None and stop_at > to:
+        raise typer.BadParameter(f"{stop_at} comes after --to {to}", param_hint="--break")
     workflow = load(app)
     archive = archive_of(store, correlation_id)
     handlers: Collection[str] = ()
@@ -55,7 +57,7 @@ def replay(
             return OK
         stop_at, handlers = failing
     debugging = None if stop_at is None else Debugging(stop_at, handlers)
-    last = to if stop_at is None else max(to or 0, stop_at)
+    last = stop_at if to is None else to
     work = rerun(
         workflow,
         archive,
