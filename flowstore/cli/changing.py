@@ -160,8 +160,9 @@ def _retry(
     chosen = dead.Chosen(
         run=run,
         position=position,
-        handler=handler if of_handler is None else of_handler,
+        handler=handler,
         every=every,
+        of_handler=of_handler,
         error=error,
         sure=sure,
     )
@@ -195,8 +196,9 @@ def _discard(
     chosen = dead.Chosen(
         run=run,
         position=position,
-        handler=handler if of_handler is None else of_handler,
+        handler=handler,
         every=every,
+        of_handler=of_handler,
         error=error,
         sure=sure,
     )

@@ -48,8 +48,9 @@ class Chosen:
 
     Args:
         run, position, handler: one of them, by its place.
-        every: all of them, those of ``run`` if it is given, of this ``handler``, and whose error
-            has this text in it.
+        every: all of them, those of ``run`` if it is given.
+        of_handler: of these, those of this handler.
+        error: of these, those whose error has this text in it.
         sure: do it, with ``every``; else only say what would be done.
     """
 
@@ -57,6 +58,7 @@ class Chosen:
     position: int | None
     handler: str | None
     every: bool
+    of_handler: str | None
     error: str | None
     sure: bool
 
@@ -219,8 +221,11 @@ def settle(store: str, doing: Doing, chosen: Chosen, *, reason: str | None, as_j
     if chosen.position is not None if chosen.every else chosen.run is None:
         message = "name one by RUN and POSITION, or give --all"
         raise typer.BadParameter(message, param_hint="RUN POSITION")
-    if not chosen.every and chosen.error is not None:
-        raise typer.BadParameter("goes with --all", param_hint="--error")
+    if not chosen.every:
+        given = {"--handler": chosen.of_handler, "--error": chosen.error, "--yes": chosen.sure}
+        for option, value in given.items():
+            if value not in {None, False}:
+                raise typer.BadParameter("goes with --all", param_hint=option)
     existing(store)
     if not chosen.every:
         rows = asyncio.run(_do_one(store, doing, chosen, reason))
@@ -310,7 +315,7 @@ def _planned(letter: DeadLetterRecord, doing: Doing, reason: str | None) -> dict
 
 def _is_meant(letter: DeadLetterRecord, chosen: Chosen) -> bool:
     names = {letter.handler, began_at(letter.handler, letter.position)[1]}
-    return (chosen.handler is None or chosen.handler in names) and (
+    return (chosen.of_handler is None or chosen.of_handler in names) and (
         chosen.error is None or chosen.error in (error_text(letter) or "")
     )
 

@@ -20,11 +20,13 @@ from flowstore.cli.options import (
     InRun,
     Json,
     Limit,
+    Mermaid,
     RunName,
     RunStatuses,
     Since,
     Store,
     Until,
+    refuse_both,
 )
 
 room = typer.Typer()
@@ -169,9 +171,7 @@ def _why(
 def _trace(
     run: RunName,
     *,
-    mermaid: Annotated[
-        bool, typer.Option("--mermaid", help="Print a Mermaid flowchart instead of a tree.")
-    ] = False,
+    mermaid: Mermaid = False,
     store: Store = STORE,
     as_json: Json = False,
 ) -> Action:
@@ -182,6 +182,7 @@ def _trace(
     """
     from flowstore.cli import trace
 
+    refuse_both(mermaid, as_json)
     return partial(trace.trace, store, run, mermaid=mermaid, as_json=as_json)
 
 

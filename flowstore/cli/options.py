@@ -72,6 +72,16 @@ HandlerName = Annotated[
 InRun = Annotated[str | None, typer.Option("--run", metavar="RUN", help="Only in this run.")]
 
 
+def refuse_both(mermaid: bool, as_json: bool) -> None:
+    """Refuse two forms of output at once.
+
+    Raises:
+        typer.BadParameter: both are wanted.
+    """
+    if mermaid and as_json:
+        raise typer.BadParameter("does not go with --json", param_hint="--mermaid")
+
+
 def status_option(help_text: str, names: tuple[str, ...] = STATUSES, default: str = "") -> Any:
     """Return the option ``--status``, which can be repeated, and takes lists with commas.
 
@@ -98,4 +108,8 @@ def status_option(help_text: str, names: tuple[str, ...] = STATUSES, default: st
     )
 
 
+Mermaid = Annotated[
+    bool,
+    typer.Option("--mermaid", help="Print a Mermaid flowchart instead of a tree; not with --json."),
+]
 RunStatuses = Annotated[list[str] | None, status_option("Only runs with one of these")]

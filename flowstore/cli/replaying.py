@@ -10,7 +10,18 @@ from typing import Annotated
 import typer
 
 from flowstore.cli import check_options
-from flowstore.cli.options import STORE, Action, AppName, Json, RunName, RunStatuses, Since, Store
+from flowstore.cli.options import (
+    STORE,
+    Action,
+    AppName,
+    Json,
+    Mermaid,
+    RunName,
+    RunStatuses,
+    Since,
+    Store,
+    refuse_both,
+)
 
 room = typer.Typer()
 
@@ -66,11 +77,19 @@ def _replay(
     ] = None,
     debug: Annotated[
         bool,
-        typer.Option("--pdb", help="Stop in the handler of the first dead or diverging event."),
+        typer.Option(
+            "--pdb",
+            help="Stop in the handler of the first dead or diverging event; not with --json.",
+        ),
     ] = False,
     stop_at: Annotated[
         int | None,
-        typer.Option("--break", metavar="N", min=1, help="Stop in the handlers of the event at N."),
+        typer.Option(
+            "--break",
+            metavar="N",
+            min=1,
+            help="Stop in the handlers of the event at N instead; not with --json.",
+        ),
     ] = None,
     live: Live = None,
     ignore: Ignore = None,
@@ -165,9 +184,7 @@ def _graph(
             help="Count what the recorded runs of this database show.",
         ),
     ] = None,
-    as_mermaid: Annotated[
-        bool, typer.Option("--mermaid", help="Print a Mermaid flowchart.")
-    ] = False,
+    as_mermaid: Mermaid = False,
     as_json: Json = False,
 ) -> Action:
     """Show which handlers listen to and emit what.
@@ -178,6 +195,7 @@ def _graph(
     """
     from flowstore.cli import graph
 
+    refuse_both(as_mermaid, as_json)
     return partial(graph.draw, app, store=store, as_mermaid=as_mermaid, as_json=as_json)
 
 
