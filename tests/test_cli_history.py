@@ -134,6 +134,41 @@ def test_trace_draws_branches(path: Path, capfd: pytest.CaptureFixture[str]):
     ]  # fmt: skip
 
 
+def test_trace_of_causes_that_go_round_in_a_circle(path: Path, capfd: pytest.CaptureFixture[str]):
+    """Somebody has changed the log: all events are told of all the same."""
+    with writing(path) as connection:
+        add_run(connection, 9, "circle", head=6, cursor=6)
+        for position, cause in enumerate((None, 4, 4, 5, 3, 6), start=1):
+            cause_id = None if cause is None else f"event-{cause}"
+            add_event(connection, 9, position, "progress", causation_id=cause_id)
+    called = Called(capfd, "trace", "circle")
+    assert called.code == 0
+    assert called.out == (
+        "1 progress\n"
+        "4 progress  came of 5, which came of it\n"
+        "├─ 2 progress\n"
+        "└─ 3 progress\n"
+        "   └─ 5 progress\n"
+        "6 progress  came of 6, which came of it\n",
+    )
+    assert called.err == (
+        "(at position 4, 6 causes go round in a circle: the log was changed; `flowstore verify` "
+        "says where)\n"
+    )
+    nodes = Called(capfd, "trace", "circle", "--json").json
+    assert [(each["position"], each["cause"]) for each in nodes if each["circular"]] == [
+        (4, 5),
+        (6, 6),
+    ]
+    drawn = Called(capfd, "trace", "circle", "--mermaid").out
+    assert '    e5 --> e4["4 progress"]:::circular\n' in drawn
+    assert drawn.count("-->") == 5
+    verified = Called(capfd, "verify", "circle")
+    assert (verified.code, "run 'circle', position" in verified.out) == (1, True)
+    sound = Called(capfd, "trace", "order-1")
+    assert (sound.err, "came of" in sound.out) == ("", False)
+
+
 def test_trace_of_a_long_chain(path: Path, capfd: pytest.CaptureFixture[str]):
     """G11: neither the stack nor the width of the lines grows with it."""
     count = 3000

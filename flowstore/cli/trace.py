@@ -25,8 +25,13 @@ if TYPE_CHECKING:
 _DEEPEST = 20
 """Levels that are indented; a run can be a chain of 100,000 events."""
 
+_NAMED = 3
+"""How many events that came of themselves are named."""
+
 _EMITTER = re.compile(r"\d+/(.+)/[^/]+", re.DOTALL)
+_CIRCULAR = "circular"
 _CLASSES = {
+    _CIRCULAR: "fill:#fdf,stroke:#808",
     DEAD: "fill:#fdd,stroke:#c00",
     RETRIED: "fill:#ffd,stroke:#a80",
     "pending": "fill:#def,stroke:#06c",
@@ -41,12 +46,14 @@ class _Node(NamedTuple):
         last: for each level from the first one on, whether its ancestor there, and in the end it
             itself, is the last of its siblings; only of levels that are indented.
         depth: how many events it came of, one of another.
+        is_circular: it came of what came of it, which is so only if the log was changed.
     """
 
     event: CausedEvent
     cause: CausedEvent | None
     last: tuple[bool, ...]
     depth: int
+    is_circular: bool = False
 
 
 def trace(store: str, correlation_id: str, *, mermaid: bool, as_json: bool) -> int:
@@ -63,6 +70,12 @@ def trace(store: str, correlation_id: str, *, mermaid: bool, as_json: bool) -> i
         _print_mermaid(tree)
     else:
         _print_tree(tree)
+    if tree.circular and not as_json:
+        places = ", ".join(map(str, tree.circular[:_NAMED]))
+        output.note(
+            f"at position {places} causes go round in a circle: the log was changed; "
+            "`flowstore verify` says where"
+        )
     return 0
 
 
@@ -80,14 +93,36 @@ class _Tree:
         for event in causes.events:
             cause = self._cause[event.position]
             self._children.setdefault(cause.position if cause else 0, []).append(event)
+        self.circular: list[int] = []
 
     def walk(self) -> Iterator[_Node]:
-        """Yield every event behind the one that it came of."""
-        ahead = list(self._below(None, (), 0))
+        """Yield every event behind the one that it came of; a circle is begun somewhere."""
+        seen: set[int] = set()
+        self.circular.clear()
+        yield from self._walk(list(self._below(None, (), 0)), seen)
+        for event in self._causes.events:
+            if event.position not in seen:
+                first, cause = self._circle_of(event)
+                self.circular.append(first.position)
+                start = _Node(first, cause, (), 0, is_circular=True)
+                yield from self._walk([start], seen)
+
+    def _walk(self, ahead: list[_Node], seen: set[int]) -> Iterator[_Node]:
         while ahead:
             node = ahead.pop()
-            yield node
-            ahead += self._below(node.event, node.last, node.depth + 1)
+            if node.event.position not in seen:
+                seen.add(node.event.position)
+                yield node
+                ahead += self._below(node.event, node.last, node.depth + 1)
+
+    def _circle_of(self, event: CausedEvent) -> tuple[CausedEvent, CausedEvent | None]:
+        """Return an event that came of itself, and its cause, of those that this one came of."""
+        passed: set[int] = set()
+        cause = self._cause[event.position]
+        while cause is not None and event.position not in passed:
+            passed.add(event.position)
+            event, cause = cause, self._cause[cause.position]
+        return event, cause
 
     def _below(
         self, cause: CausedEvent | None, last: tuple[bool, ...], depth: int
@@ -138,6 +173,9 @@ def _print_tree(tree: _Tree) -> None:
         if outcome:
             style = terminal.style_of(tree.worst(node.event))
             pieces.append((f"  {output.printable(outcome)}", style))
+        if node.is_circular:
+            cause = node.cause.position if node.cause else "-"
+            pieces.append((f"  came of {cause}, which came of it", terminal.BAD))
         if node.event.error is not None:
             pieces.append((f"  {output.brief(event_error(node.event))}", terminal.BAD))
         output.print_line(pieces, is_cut=True)
@@ -170,6 +208,7 @@ def _json(tree: _Tree, node: _Node) -> dict[str, Any]:
         "created_at": output.time_text(event.created_at),
         "cause": None if node.cause is None else node.cause.position,
         "depth": node.depth,
+        "circular": node.is_circular,
         "attempts": [
             {name: cell for name, cell in each._asdict().items() if name != "position"}
             for each in tree.attempts.get(event.position, ())
@@ -185,7 +224,7 @@ def _print_mermaid(tree: _Tree) -> None:
     for node in tree.walk():
         event = node.event
         label = f"{event.position} {event.name}"
-        kind = tree.worst(event)
+        kind = _CIRCULAR if node.is_circular else tree.worst(event)
         suffix = f":::{kind}" if kind in _CLASSES else ""
         box = f'e{event.position}["{mermaid_label(label)}"]{suffix}'
         if node.cause is None:
