@@ -149,7 +149,7 @@ def test_trace_of_causes_that_go_round_in_a_circle(path: Path, capfd: pytest.Cap
         "├─ 2 progress\n"
         "└─ 3 progress\n"
         "   └─ 5 progress\n"
-        "6 progress  came of 6, which came of it\n",
+        "6 progress  came of 6, which came of it\n"
     )
     assert called.err == (
         "(at position 4, 6 causes go round in a circle: the log was changed; `flowstore verify` "
