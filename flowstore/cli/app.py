@@ -10,6 +10,7 @@ are declared in rooms by what they are for; what they do is in a module each.
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -64,6 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the words after the program's name; None for those of this process.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    _open_streams()
     try:
         action = _understand(words or ["--help"])
         code = action()
@@ -90,6 +92,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Pydantic, with which typer reads what is typed, says so of what is wrong with a value.
         return _complain(message().replace(": Value error, ", ": ", 1), USAGE)
     return code
+
+
+def _open_streams() -> None:
+    """Have standard streams that were closed, as `>&-` does, give and take nothing."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115 - a device, open to the end
 
 
 def _understand(words: list[str]) -> Action:
