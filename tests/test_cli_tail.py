@@ -12,19 +12,20 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from command_line import Called, settle
+from command_line import Called, settle, start
 from sample import add_drop, add_event, add_run, add_transition, fill, writing
-from sqlalchemy import delete
+from sqlalchemy import delete, select
 
 from flowstore import Context, Retry, WorkflowEvent, WorkflowManager
 from flowstore.store import feed as feeds
 from flowstore.store import schema
 from flowstore.store.feed import Feed
+from flowstore.store.prune import PARTS
 from flowstore.store.readonly import open_queries
 from flowstore.store.url import StoreUrl
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 
@@ -191,19 +192,66 @@ async def test_what_is_new_comes_once_and_page_by_page(path: Path, monkeypatch: 
     assert {(each.run_id, each.number) for each in news.transitions} == {(3, 9), (16, 3)}
 
 
-async def test_drops_that_are_numbered_anew_after_a_pruning_are_told(path: Path):
-    queries = open_queries(StoreUrl(path))
-    feed = Feed()
+async def _refuse(workflow: WorkflowManager, run: str, count: int) -> None:
+    """Have some events refused, which come too late."""
+    for _ in range(count):
+        assert (await workflow.run(run).send(WorkflowEvent("late"))).status == "stale"
+
+
+async def _closed_runs(path: Path) -> None:
+    """Make three runs that are over; the newest drops are those of the second."""
+    workflow = WorkflowManager(path)
+
+    async def order(_event: WorkflowEvent, ctx: Context) -> None:
+        ctx.complete()
+
+    workflow.register("order", order)
+    for name in ("older", "old", "new"):
+        await workflow.send(WorkflowEvent("order"), correlation_id=name)
+    await workflow.resume()
+    await _refuse(workflow, "older", 1)
+    await _refuse(workflow, "old", 3)
+    await workflow.close()
+
+
+async def _go_on(path: Path) -> None:
+    workflow = WorkflowManager(path)
+    await _refuse(workflow, "new", 5)
+    await workflow.close()
+
+
+def _prune(path: Path) -> None:
+    done = start("prune", "--older-than", "0s", "--no-vacuum", "--store", str(path))
+    assert done.stdout.endswith("1 run with 1 event removed\n")
+
+
+def _tear_out(path: Path) -> None:
+    """Remove the run with the newest drop: the number of its first is given again."""
     with writing(path) as connection:
-        add_run(connection, 20, "old", status="completed", head=0, cursor=0)
-        for name in "abc":
-            add_drop(connection, 20, name, "stale")
-    await queries.read_together(lambda each: feed.begin(0, each))
-    with writing(path) as connection:
-        connection.execute(delete(schema.drop).where(schema.drop.c.run_id == 20))
-    assert (await queries.read_together(feed.more)).drops == []
-    with writing(path) as connection:
-        add_run(connection, 21, "new", head=0, cursor=0)
-        add_drop(connection, 21, "d", "stale")
-    told = await queries.read_together(feed.more)
-    assert [each.event_id for each in told.drops] == ["d"]
+        old = select(schema.run.c.id).where(schema.run.c.correlation_id == "old")
+        key = connection.scalar(old)
+        for name in PARTS:
+            table = schema.metadata.tables[name]
+            connection.execute(delete(table).where(table.c.run_id == key))
+        connection.execute(delete(schema.run).where(schema.run.c.id == key))
+
+
+@pytest.mark.parametrize(("remove", "seen"), [(_prune, 5), (_tear_out, 2)])
+def test_no_drop_is_missed_when_runs_are_removed_while_it_does_not_look(
+    remove: Callable[[Path], None], seen: int, tmp_path: Path
+):
+    """G7: the run with the newest drop stays. Without it, the control, three are passed over."""
+    path = tmp_path / "pruned.db"
+    asyncio.run(_closed_runs(path))
+    with follow("--last", "1", "--json", "--store", str(path)) as program:
+        told = lines(program)
+        assert {next(told)["kind"], next(told)["kind"]} == {"event", "attempt"}
+        program.send_signal(signal.SIGSTOP)
+        os.waitpid(program.pid, os.WUNTRACED)
+        remove(path)
+        asyncio.run(_go_on(path))
+        program.send_signal(signal.SIGCONT)
+        found = [next(told) for _ in range(seen)]
+        program.send_signal(signal.SIGINT)
+        found += told
+    assert [(each["kind"], each["correlation_id"]) for each in found] == [("drop", "new")] * seen

@@ -150,10 +150,11 @@ async def test_neither_ids_of_runs_nor_places_in_the_store_are_given_again(workf
     for name in ("one", "two", "three"):
         await run_to(workflow, name, "completed")
     await workflow.run("one").send(WorkflowEvent("late"))
-    newest = query(path, "SELECT max(run.id), max(event.seq) FROM run, event")
+    numbers = 'SELECT max(run.id), max(event.seq), max("drop".seq) FROM run, event, "drop"'
+    newest = query(path, numbers)
     await prune(workflow, path)
-    assert [run.correlation_id for run in await workflow.runs()] == ["three"]
-    assert query(path, "SELECT max(run.id), max(event.seq) FROM run, event") == newest
+    assert [run.correlation_id for run in await workflow.runs()] == ["three", "one"]
+    assert query(path, numbers) == newest
 
 
 # --- what is said to those who send still ----------------------------------------------------
@@ -187,6 +188,7 @@ async def test_what_is_left_to_record_refusals_goes_too_and_nothing_is_forgotten
         receipt = await workflow.send(WorkflowEvent("order"), correlation_id="r", id="r-1")
         assert (receipt.status, receipt.position) == ("duplicate", 1)
         await run_to(workflow, f"newest-{_}", "completed")
+        await workflow.run(f"newest-{_}").send(WorkflowEvent("late"))
 
 
 async def test_only_ids_that_came_from_outside_are_kept(workflow, path):
@@ -259,7 +261,8 @@ async def test_other_workers_are_not_disturbed(make, path):
     first, second = shop(path), shop(path)
     await run_to(first, "r", "completed")
     await run_to(second, "newest", "completed")
-    assert (await second.send(WorkflowEvent("x"), correlation_id="r")).status == "stale"
+    for name in ("r", "newest"):
+        assert (await second.send(WorkflowEvent("x"), correlation_id=name)).status == "stale"
     await prune(first, path)
     receipt = await second.send(WorkflowEvent("order"), correlation_id="r", id="r-1")
     assert receipt.status == "duplicate"

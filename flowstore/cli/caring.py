@@ -117,8 +117,8 @@ def _prune(
     Those go that nothing is outstanding in and no worker has. What ends this in the middle
     leaves whole runs, and the next call goes on. The ids of events that came from outside are
     kept: sent again they are duplicates, and anything else for a run that was closed is stale.
-    A run that was idle begins anew. The newest run stays, and that of the newest event. Exits
-    with 0, also if there was none to remove.
+    A run that was idle begins anew. The newest run stays, and those of the newest event and of
+    the newest drop. Exits with 0, also if there was none to remove.
     """
     from flowstore.cli import prune
 

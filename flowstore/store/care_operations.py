@@ -66,7 +66,7 @@ class Prune:
 
     The ids of their events that came from outside are kept, to be refused as duplicates. A run
     stays that has another status meanwhile, was touched, has a worker or anything outstanding;
-    and so do the newest run and that of the newest event.
+    and so do the newest run and those of the newest event and of the newest drop.
 
     Args:
         runs: their ids in this store.

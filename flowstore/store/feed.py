@@ -103,9 +103,6 @@ class Feed:
 
     async def _new_drops(self, connection: AsyncConnection) -> list[DropRow]:
         drop = schema.drop.c
-        # Pruning can remove the newest; what comes next is numbered from there.
-        newest = await connection.scalar(select(func.max(drop.seq))) or 0
-        self.drop_seq = min(self.drop_seq, newest)
         wanted = [drop.seq > self.drop_seq]
         if self.run is not None:
             wanted.append(drop.run_id == key_of(self.run))

@@ -45,7 +45,8 @@ def newest_runs(connection: sqlite3.Connection) -> set[int]:
     """Return the runs that stay in any case: SQLite would give their ids and places again."""
     found = connection.execute(
         "SELECT max(id) FROM run UNION "
-        "SELECT run_id FROM event WHERE seq = (SELECT max(seq) FROM event)"
+        "SELECT run_id FROM event WHERE seq = (SELECT max(seq) FROM event) UNION "
+        'SELECT run_id FROM "drop" WHERE seq = (SELECT max(seq) FROM "drop")'
     )
     return {run_id for (run_id,) in found if run_id is not None}
 
