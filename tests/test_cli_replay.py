@@ -289,6 +289,26 @@ async def test_pdb_passes_other_handlers_of_the_event(tmp_path):
     assert told[0] == "position 2, 'divide': handler 'watch', attempt 1, which was handled"
 
 
+async def test_pdb_names_the_event_at_hand_and_the_one_that_a_handler_began_with(tmp_path):
+    (tmp_path / "waiting.py").write_text(
+        "from flowstore import WorkflowManager\n"
+        'workflow = WorkflowManager("waiting.db")\n'
+        "async def ship(event, ctx):\n"
+        '    await ctx.wait_for("paid")\n'
+        'workflow.register("priced", ship)\n'
+    )
+    workflow = load("waiting:workflow")
+    for name in ("priced", "paid"):
+        await workflow.send(WorkflowEvent(name), correlation_id="order-7")
+        await workflow.resume()
+    await workflow.close()
+    words = {"app": "waiting:workflow", "store": "waiting.db"}
+    told = debug_apart("c\n", "--break", "2", **words)
+    assert told[0].startswith("position 2, 'paid': handler 'ship@1', which began at 1, 'priced', ")
+    told = debug_apart("c\n", "--break", "1", **words)
+    assert told[0] == "position 1, 'priced': handler 'ship', attempt 1, which was parked"
+
+
 def test_pdb_stops_where_it_diverges_if_that_comes_first(debug):
     told = debug("n\np total\nc\n", "--pdb", app="changed:workflow").lines
     assert told[0] == "position 1, 'add': handler 'add', attempt 1, which was handled"

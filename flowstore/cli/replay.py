@@ -56,7 +56,7 @@ def replay(
             output.write("nothing failed and nothing diverges; name an event with --break N\n")
             return OK
         stop_at, handlers = failing
-    debugging = None if stop_at is None else Debugging(stop_at, handlers)
+    debugging = None if stop_at is None else Debugging(archive, stop_at, handlers)
     last = stop_at if to is None else to
     work = rerun(
         workflow,
@@ -119,11 +119,13 @@ class Debugging:
     """Has the debugger stop at one event; to be given to `rerun` as ``before``.
 
     Args:
+        archive: the run.
         position: the event.
         handlers: stop in these alone, as the record calls them; in all of its handlers if empty.
     """
 
-    def __init__(self, position: int, handlers: Collection[str] = ()) -> None:
+    def __init__(self, archive: Archive, position: int, handlers: Collection[str] = ()) -> None:
+        self._names = {event.position: event.name for event in archive.events}
         self._position = position
         self._handlers = handlers
         self._debugger = HandlerDebugger()
@@ -141,9 +143,11 @@ class Debugging:
         if self._handlers and moment.handler not in self._handlers:
             return
         self.has_stopped = True
+        began, position = moment.event.position, moment.position
+        origin = "" if began == position else f", which began at {began}, {moment.event.name!r}"
         ended = "" if moment.outcome is None else f", which was {moment.outcome}"
         output.write(
-            f"position {moment.position}, {moment.event.name!r}: handler {moment.handler!r}, "
+            f"position {position}, {self._names[position]!r}: handler {moment.handler!r}{origin}, "
             f"attempt {moment.attempt}{ended}\n"
         )
         sys.stdout.flush()
