@@ -17,10 +17,11 @@ from flowstore.errors import (
     StoreError,
     StoreUnavailableError,
 )
-from flowstore.store import base, chain, statements
+from flowstore.store import base, chain, schema, statements
 from flowstore.store.claims import Claims
 from flowstore.store.execute import RolledBackError, UserStatements
 from flowstore.store.failures import translate
+from flowstore.store.inserts import Inserts
 from flowstore.store.leases import LEASE_SECONDS, Leases
 from flowstore.store.ledger import Ledger
 from flowstore.store.rows import Rows
@@ -79,6 +80,7 @@ class Session:
         self._turn = turn
         self._patience = patience
         self._sql = statements.build()
+        self._inserts = Inserts(connection)
         self._rows = Rows(connection, self._sql, self.leases)
         self._outstanding = WaitingRows(connection)
         self._ledger = Ledger(self._rows, self._outstanding)
@@ -235,42 +237,41 @@ class Session:
         return restore(self._connection, self._rows, operation)
 
     def _flush(self) -> None:
-        ledger, sql, run_many = self._ledger, self._sql, self._connection.executemany
-        events = self._chained(ledger.events)
-        if ledger.new_runs:
-            run_many(sql.insert_run, [run.values() for run in ledger.new_runs])
-            for run in ledger.new_runs:
-                ledger.moved.pop(run.id, None)
-                ledger.changed.pop(run.id, None)
+        ledger, sql, insert = self._ledger, self._sql, self._inserts.rows
+        hashes = self._chained(ledger.events)
+        insert(schema.run, [run.values() for run in ledger.new_runs])
+        for run in ledger.new_runs:
+            ledger.moved.pop(run.id, None)
+            ledger.changed.pop(run.id, None)
         moved = [
             (run.head, run.cursor, run.state_version, run.updated_at, run.chain, run.id)
             for run in ledger.moved.values()
             if run.id not in ledger.changed
         ]
-        for text, values in (
-            (sql.change_run, [_changed_values(run) for run in ledger.changed.values()]),
-            (sql.move_run, moved),
-            (sql.insert_event, events),
-            (sql.insert_transition, ledger.transitions),
-            (sql.insert_snapshot, ledger.snapshots),
-            (sql.insert_step, ledger.steps),
-            (sql.insert_drop, ledger.drops),
-        ):
+        changed = [_changed_values(run) for run in ledger.changed.values()]
+        for text, values in ((sql.change_run, changed), (sql.move_run, moved)):
             if values:
-                run_many(text, values)
+                self._connection.executemany(text, values)
+        if hashes:
+            self._inserts.columns(schema.event, (*zip(*ledger.events, strict=True), hashes))
+        insert(schema.transition, ledger.transitions)
+        insert(schema.snapshot, ledger.snapshots)
+        insert(schema.step, ledger.steps)
+        insert(schema.drop, ledger.drops)
         ledger.clear()
 
-    def _chained(self, events: list[base.StoredEvent]) -> list[tuple[Any, ...]]:
-        """Return the rows of new events with their hashes, and note these in their runs."""
-        rows: list[tuple[Any, ...]] = []
+    def _chained(self, events: list[base.StoredEvent]) -> list[bytearray]:
+        """Return the hashes of new events, and note these in their runs."""
+        hashes: list[bytearray] = []
         link = chain.link
         # In memory: whoever evicts a run writes what waits first. No cast: this is the hot path.
         find: Any = self._rows.run_by_id
         for event in events:
             run = find(event[0])
-            run.chain = after = link(run.chain or chain.begin(run.correlation_id), event[1:])
-            rows.append((*event, after))
-        return rows
+            after = link(run.chain or chain.begin(run.correlation_id), event[1:])
+            run.chain = row = bytearray(after)  # for bytes the driver looks for an adapter
+            hashes.append(row)
+        return hashes
 
     # --- the user's own statements ---------------------------------------------------
 

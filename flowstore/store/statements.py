@@ -12,14 +12,7 @@ from sqlalchemy import BindParameter, bindparam, insert, select, update
 from sqlalchemy.dialects import sqlite
 
 from flowstore.store import schema
-from flowstore.store.base import (
-    DropRow,
-    RunRow,
-    SnapshotRow,
-    StepRow,
-    StoredEvent,
-    TransitionRow,
-)
+from flowstore.store.base import RunRow, StoredEvent
 
 if TYPE_CHECKING:
     from sqlalchemy import Table
@@ -61,14 +54,8 @@ def _update_run(*columns: str) -> str:
 class Statements(NamedTuple):
     """SQL texts by what they do."""
 
-    insert_run: str
     move_run: str
     change_run: str
-    insert_event: str
-    insert_transition: str
-    insert_snapshot: str
-    insert_step: str
-    insert_drop: str
     run_by_name: str
     run_by_id: str
     event_by_id: str
@@ -206,14 +193,7 @@ def build() -> Statements:
     rest = ("status", "head", "cursor", "state_version", "epoch", "owner", "ready_at")
     texts = {name: compile_text(*pair) for name, pair in _selects().items()}
     return Statements(
-        insert_run=insert_text(schema.run, RUN_COLUMNS),
         move_run=_update_run(*hot),
         change_run=_update_run(*rest, "result", "reason", "updated_at", "waits", "tasks", "chain"),
-        insert_event=insert_text(schema.event, (*StoredEvent._fields, "hash")),
-        insert_transition=insert_text(schema.transition, TransitionRow._fields),
-        insert_snapshot=insert_text(schema.snapshot, SnapshotRow._fields),
-        # One that failed makes room for the attempt that does not.
-        insert_step=insert_text(schema.step, StepRow._fields, "OR REPLACE"),
-        insert_drop=insert_text(schema.drop, DropRow._fields),
         **texts,
     )
