@@ -30,7 +30,7 @@ _SMALLEST_INT: Final = -(2**63)
 _LARGEST_INT: Final = 2**63 - 1
 _ATOMS: Final = frozenset({str, bool, NoneType})
 _PLAIN: Final = (str, int, float, list, dict)
-_ESCAPED_NUL: Final = b"\\u0000"
+_ESCAPED_NUL: Final = "\\u0000"
 _SHOWN: Final = 60  # characters of a key that a path shows
 
 
@@ -96,9 +96,10 @@ def encode_json(value: object, path: str, *, max_bytes: int, max_depth: int) -> 
             "store it elsewhere and keep a reference, or raise the limit (limits=Limits(…))"
         )
         raise ValueTooLargeError(path, problem)
-    if _ESCAPED_NUL in text:
+    decoded = text.decode()
+    if _ESCAPED_NUL in decoded:  # in bytes this takes five times as long
         refuse_nul(value, path, max_depth)
-    return text.decode()
+    return decoded
 
 
 def short_text(value: str, max_bytes: int) -> str | None:

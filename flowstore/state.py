@@ -253,7 +253,8 @@ class State:
             total += len(item) - sizes[key]
         operations = [operation for (operation,) in changed.values()]
         text = _dumps(operations)
-        if total >= self._kind.limits.state_bytes or b"\\u0000" in text:
+        change = text.decode()
+        if total >= self._kind.limits.state_bytes or "\\u0000" in change:
             return None
         for _, (key,), value in operations:
             self._saved[key] = value
@@ -262,7 +263,7 @@ class State:
             self._texts[key] = bytes(memoryview(item))
         self._total = total
         self._since += len(text) + _PER_CHANGE
-        return text.decode()
+        return change
 
     def _save(
         self,

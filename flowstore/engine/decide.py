@@ -44,7 +44,7 @@ class Done:
     failed_steps: Sequence[StepRow] = ()
     statements: Sequence[tuple[Any, Any]] = ()
     executors: Sequence[Attempt] = ()
-    choosers: Mapping[str, Attempt] = field(default_factory=dict[str, "Attempt"])
+    choosers: Mapping[str, Attempt] = field(default_factory=lambda: {})  # noqa: PIE807 - see `active`
     repeats: bool = False
     ready_at: int | None = None
     completed: bool = False
@@ -67,16 +67,18 @@ def commit_event(
         position,
         run.head + run.in_flight,
         now,
-        events=done.events,
-        repeats=done.repeats,
-        transitions=done.transitions,
-        drops=done.drops,
-        steps=done.failed_steps,
-        statements=done.statements,
-        reason=failure,
-        status="failed" if failure else "idle",
-        outstanding=done.outstanding,
+        done.events,
     )
+    # One by one: to call a class with names for so much of it takes four times as long.
+    commit.repeats = done.repeats
+    commit.transitions = done.transitions
+    commit.drops = done.drops
+    commit.steps = done.failed_steps
+    commit.statements = done.statements
+    commit.outstanding = done.outstanding
+    commit.reason = failure
+    if failure:
+        commit.status = "failed"
     if done.ready_at is not None:
         # The event stays pending; only the handlers that are done are recorded.
         commit.new_cursor = run.cursor
