@@ -5,6 +5,14 @@ The docstring of a class is its default message.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_NAMED: Final = 10
+"""How many runs the message of an error names."""
+
 
 class FlowstoreError(Exception):
     """Something went wrong in flowstore."""
@@ -134,6 +142,28 @@ class RunNotFoundError(FlowstoreError, LookupError):
 
 class EventNotFoundError(FlowstoreError, LookupError):
     """There is no event with this id in the store."""
+
+
+class ResumeError(FlowstoreError):
+    """Some runs cannot go on here; the others have settled.
+
+    Args:
+        failures: why not, by their correlation_ids.
+        resumed: the correlation_ids of those that have settled.
+    """
+
+    def __init__(self, failures: Mapping[str, Exception], resumed: Sequence[str] = ()) -> None:
+        self.failures = dict(failures)
+        self.resumed = list(resumed)
+        named = [f"{name!r}: {error}" for name, error in self.failures.items()]
+        rest = len(named) - _NAMED
+        also = [f"and {rest:,} more, see failures"] if rest > 0 else []
+        count = len(named)
+        runs = f"{count:,} run{'' if count == 1 else 's'} cannot go on here"
+        super().__init__(f"{runs}: {'; '.join([*named[:_NAMED], *also])}")
+
+    def __reduce__(self) -> tuple[type[ResumeError], tuple[dict[str, Exception], list[str]]]:
+        return type(self), (self.failures, self.resumed)
 
 
 class StaleEventError(FlowstoreError):

@@ -10,7 +10,13 @@ from flowstore.change import replay
 from flowstore.clock import Clock, SystemClock
 from flowstore.codec import Codec
 from flowstore.engine import Watcher
-from flowstore.errors import ConfigurationError, InvalidValueError, StoreError
+from flowstore.errors import (
+    ConfigurationError,
+    InvalidValueError,
+    ResumeError,
+    StoreCorruptError,
+    StoreError,
+)
 from flowstore.hooks import Hooks
 from flowstore.kind import StateKind
 from flowstore.registering import Registering
@@ -277,6 +283,9 @@ class WorkflowManager(Registering):
 
         Raises:
             RunNotFoundError: there is no such run.
+            ResumeError: of several runs some cannot go on here, which it names; the others have
+                settled.
+            InvalidStateError, StoreError: the run, or the store, is not as it must be.
         """
         runtime = self._runtime
         engine = runtime.engine()
@@ -291,7 +300,14 @@ class WorkflowManager(Registering):
                     f"{self.name!r}; resume it there"
                 )
             names = [] if record.status in SETTLED else [correlation_id]
-        return await engine.attendance.settle(names)
+        continued, failures = await engine.attendance.settle(names)
+        for error in failures.values():
+            is_of_store = isinstance(error, StoreError) and not isinstance(error, StoreCorruptError)
+            if is_of_store or correlation_id is not None:
+                raise error
+        if failures:
+            raise ResumeError(failures, continued) from next(iter(failures.values()))
+        return continued
 
     async def verify(self, correlation_id: str | None = None) -> list[Flaw]:
         """Return the first event of each run that was changed, removed or inserted afterwards.

@@ -117,17 +117,26 @@ class Attendance:
         if self._claims.is_serving:
             self._claims.survey()
 
-    async def settle(self, names: list[str]) -> list[str]:
-        """Handle these runs until they have settled; return those that no one else had."""
+    async def settle(self, names: list[str]) -> tuple[list[str], dict[str, Exception]]:
+        """Handle these runs until they have settled.
+
+        Returns:
+            those that have and that no one else had; and why others cannot go on here.
+        """
         await self._host.store.become_worker()
         self._host.check_open()
         continued: list[str] = []
+        failures: dict[str, Exception] = {}
         with contextlib.ExitStack() as stack:
             waiters = [stack.enter_context(self._watchers.add(Waiter(name, 0))) for name in names]
             for name in names:
                 self._claims.want_now(name)
                 stack.callback(self._claims.unwant, name)
             for waiter in waiters:
-                is_ours = await waiter.wait(self._host.store.reader, self._host.store.worker_id)
-                continued += [waiter.correlation_id] if is_ours else []
-        return continued
+                try:
+                    is_ours = await waiter.wait(self._host.store.reader, self._host.store.worker_id)
+                except Exception as error:  # noqa: BLE001 - the others are waited for all the same
+                    failures[waiter.correlation_id] = error
+                else:
+                    continued += [waiter.correlation_id] if is_ours else []
+        return continued, failures
