@@ -289,13 +289,12 @@ def _fail(
         return
     if attempt.streams is not None:
         attempt.streams.fail(text)
-    wanted, heard = Outstanding(), None
+    wanted, attempt.events = Outstanding(), None
     if attempt.past is not None and attempt.past.row is not None:
-        attempt.past.parked = None
-        attempt.arranged = attempt.events = None
-        wanted, heard = _arrange(run, attempt, done), attempt.told
+        attempt.past.parked = attempt.arranged = None
+        wanted = _arrange(run, attempt, done)
     failed, blameless = attempt.failed_steps or (), attempt.is_blameless
-    arranged = arranged_text(wanted, heard, failed, blameless=blameless)
+    arranged = arranged_text(wanted, attempt.told, failed, blameless=blameless)
     done.transitions = (*done.transitions, row._replace(arranged=arranged))
     around.logger.error("%s of run %r failed: %s", where, run.correlation_id, text)
     around.logger.debug("%s", trace)

@@ -11,8 +11,9 @@ waits), `order` (of handlers) and `users_code` (where it went wrong); `report` i
 Forks (ADR 15): `fork` makes one, of what `cut` leaves of a run and how it stood then (`standing`);
 `patch` edits it, `fork_writing` puts it into a store. `parting` tells where two runs part.
 
-History: `history`, page by page. Who did what: `origins` (the attempts of a page), `authors` (the
-whole run). Values: `difference` (two of them), `folding` (what a change makes different).
+History: `history`, page by page. Who did what: `heard` (what attempts have told), `origins` (those
+of a page), `authors` (the whole run). Values: `difference` (two of them), `folding` (what a change
+makes different).
 
 Files of runs (ADR 14): `portable`.
 """

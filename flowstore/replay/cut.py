@@ -30,7 +30,7 @@ from flowstore.store.base import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from flowstore.replay.origins import Place
+    from flowstore.replay.heard import Place
     from flowstore.store.archive import Archive
     from flowstore.store.base import DropRow, StepRow, StoredEvent, TaskRow, TransitionRow
 

@@ -53,14 +53,6 @@ def sent(told: Told, kind: str) -> int:
     return told.progress if kind == "p" else told.streams
 
 
-def has_emitted(told: Told, event_id: str) -> bool:
-    """Tell whether an event was sent off at once by an attempt's end, or came with its commit."""
-    named = emitted(event_id)
-    if named is not None and named.kind:
-        return named.number <= sent(told, named.kind)
-    return event_id in told.events
-
-
 def has_come_to(told: Told, step: StepRow) -> bool:
     """Tell whether a handler had come to a step when an attempt ended."""
     return told.steps.get(step.name, 0) >= step.number

@@ -185,7 +185,7 @@ class _History:
         origin, handler = origin_of(row)
         if origin <= self._after and not self._origins.has(origin, handler):
             # It began before what is asked for, or is a dead letter that is retried.
-            self._origins.add(await self._excerpt(origin - 1, origin, 1), since=row.started_at)
+            self._origins.add(await self._excerpt(origin - 1, origin, 1), since=row)
         emitted, steps = self._origins.take(row, origin, handler)
         return Transition(
             position=row.position,

@@ -286,7 +286,7 @@ class Judge:
     ) -> Iterator[Divergence]:
         """Find what a handler emitted then, and not now."""
         told = read_told(was.arranged)
-        if told is not None:
+        if told is not None and was.outcome != DEAD:
             mine = [self._record.events[each] for each in told.events if each not in self._seen]
         elif is_over(was):
             cause = self._record.at(where).id

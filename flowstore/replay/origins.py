@@ -1,34 +1,47 @@
-"""Which attempt emitted which events and ran which steps.
+"""Which attempt emitted which events and ran which steps, page by page.
 
-The ids of both name the event and its handler. Which of the handler's attempts it was, if there
-were several, is told by the time: attempts of one handler at one event follow one another.
+What attempts have told is asked first, and where events lie in the run; the times count only
+between several attempts at one event, and for records from before it was told.
 """
 
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from flowstore.store.base import DEAD, DROPPED, HANDLED, PARKED, POSTPONED, RETRIED, began_at
+from flowstore.events import ERROR
+from flowstore.replay.heard import emitted, has_come_to, sent, was_left
+from flowstore.replay.record import EDITED
+from flowstore.store.arranged import Told, read_told
+from flowstore.store.base import (
+    DEAD,
+    DROPPED,
+    HANDLED,
+    PARKED,
+    RETRIED,
+    began_at,
+    is_retry,
+    retry_id,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import TypeVar
 
+    from flowstore.replay.heard import Place
     from flowstore.store.base import StepRow, StoredEvent, TransitionRow
     from flowstore.store.excerpt import Excerpt
 
     _Item = TypeVar("_Item")
 
-_EMITTED: Final = re.compile(r"(?P<position>\d+)/(?P<handler>.+)/(?P<letter>[pc]?)\d+", re.DOTALL)
-"""Ids of emitted events: by number, or with a letter those that are sent off at once."""
+_BRINGING: Final = (HANDLED, DROPPED, PARKED)
+"""Outcomes of attempts whose commits bring what they have emitted."""
 
 _FAILURE: Final = re.compile(r"\d+/.+/error", re.DOTALL)
 _CHOSEN: Final = ""
 """Stands for the handler of events with ids of its choice: these do not say which it was."""
-
-Place = tuple[int, str]
 
 
 def origin_of(row: TransitionRow) -> Place:
@@ -54,7 +67,11 @@ class Origins:
     def __init__(self) -> None:
         self._came: dict[Place, _Came] = {}
         self._failures: dict[str, StoredEvent] = {}
+        self._retries: dict[str, int] = {}
         self._waiting: set[Place] = set()
+        self._attempts: dict[Place, list[TransitionRow]] = {}
+        self._at_event: dict[int, list[TransitionRow]] = {}
+        self._told: set[str] = set()
 
     def turn(self, page: Excerpt) -> None:
         """Go on to a page; what is left over of handlers that have ended is forgotten."""
@@ -64,25 +81,44 @@ class Origins:
             for place, came in self._came.items()
             if place in self._waiting or (place[1] == _CHOSEN and place[0] in kept)
         }
-        self._failures = {}
+        self._failures, self._retries = {}, {}
+        self._attempts, self._at_event = defaultdict(list), defaultdict(list)
+        self._told = set()
+        for row in page.transitions:
+            self._attempts[row.position, row.handler].append(row)
+            told = read_told(row.arranged)
+            self._told.update(() if told is None else told.events)
+            if row.outcome in _BRINGING and told is None:
+                self._at_event[origin_of(row)[0]].append(row)
         self.add(page)
 
-    def add(self, page: Excerpt, since: int = 0) -> None:
-        """Take in what came of some events from a moment on, in microseconds since 1970."""
+    def add(self, page: Excerpt, since: TransitionRow | None = None) -> None:
+        """Take in what came of some events.
+
+        Args:
+            page: has these events.
+            since: leave out what came before this attempt.
+        """
         positions = {event.id: event.position for event in page.events}
+        moment, place = (0, 0) if since is None else (since.started_at, since.position)
+        has_told = since is not None and self._share(since).told is not None
         for event in page.caused:
-            if event.created_at < since:
+            named = emitted(event.id)
+            is_named_by_record = has_told and not (named is not None and named.kind)
+            if is_retry(event.name, event.id):
+                self._retries[event.id] = event.position
+            elif not is_named_by_record and (event.created_at < moment or event.position < place):
                 continue
-            if _FAILURE.fullmatch(event.id):
+            elif _FAILURE.fullmatch(event.id):
                 self._failures[event.id] = event
-            elif found := _EMITTED.fullmatch(event.id):
-                self._at(int(found["position"]), found["handler"]).events.append(event)
+            elif named is not None:
+                self._at(*named.place).events.append(event)
             elif event.causation_id in positions and not event.id.startswith(
                 f"{positions[event.causation_id]}/"
             ):
                 self._at(positions[event.causation_id], _CHOSEN).events.append(event)
         for step in page.steps:
-            if step.started_at >= since:
+            if step.started_at >= moment:
                 self._at(step.position, step.handler).steps.append(step)
 
     def _at(self, position: int, handler: str) -> _Came:
@@ -102,32 +138,133 @@ class Origins:
             position: the event that the handler handles.
             handler: its name.
         """
-        end = row.started_at + row.duration
-        place = (position, handler)
-        goes_on = row.outcome in (PARKED, POSTPONED, RETRIED)
-        (self._waiting.add if goes_on else self._waiting.discard)(place)
-        is_last = row.outcome in (HANDLED, DROPPED)  # a dead letter can be retried
-        counts = row.outcome not in (RETRIED, DEAD, POSTPONED)
-        came = self._at(position, handler)
-
-        def is_its(event: StoredEvent) -> bool:
-            return (is_last or event.created_at <= end) and (counts or _is_sent_at_once(event))
-
-        events, came.events = _split(came.events, is_its)
-        steps, came.steps = _split(came.steps, lambda step: is_last or step.started_at <= end)
-        if counts and (position, _CHOSEN) in self._came:
-            chosen = self._at(position, _CHOSEN)
-            found, chosen.events = _split(chosen.events, lambda event: event.created_at <= end)
+        if row.outcome == EDITED:
+            return [], []
+        came, share = self._at(position, handler), self._share(row)
+        (self._waiting.discard if share.is_last else self._waiting.add)((position, handler))
+        events, came.events = _split(came.events, share.has_event)
+        steps, came.steps = _split(came.steps, share.has_step)
+        if share.brings and (position, _CHOSEN) in self._came:
+            chosen, others = self._at(position, _CHOSEN), self._at_event[position]
+            is_rest = row in others[-1:] and all(each != position for each, _ in self._waiting)
+            found, chosen.events = _split(
+                chosen.events,
+                lambda event: (
+                    event.id in share.ids
+                    if event.id in self._told
+                    else is_rest or share.has_chosen(event, others)
+                ),
+            )
             events = sorted([*events, *found], key=lambda event: event.position)
-        failure = self._failures.get(f"{row.position}/{row.handler}/error")
+        failure = self._failures.get(f"{row.position}/{row.handler}/{ERROR}")
         if failure is not None and row.outcome == DEAD:
             events.append(failure)
         return events, steps
 
+    def _share(self, row: TransitionRow) -> _Share:
+        attempts = self._attempts[row.position, row.handler]
+        last = attempts[-1]
+        end = None if last.outcome == RETRIED else last
+        retried = None
+        if end is not None and end.outcome == DEAD:
+            retried = self._retries.get(retry_id(end.position, end.handler, end.number))
+        told = None if end is None else read_told(end.arranged)
+        ids = frozenset(() if told is None else told.events)
+        later = [each for each in attempts if each.number > row.number]
+        return _Share(row, told, ids, later, retried)
 
-def _is_sent_at_once(event: StoredEvent) -> bool:
-    found = _EMITTED.fullmatch(event.id)
-    return found is not None and found["letter"] != ""
+
+@dataclass(slots=True)
+class _Share:
+    """What of a handler's events and steps came of one of its attempts.
+
+    Attributes:
+        row: the attempt.
+        told: what the last attempt at this event has told; None if the handler did not wait.
+        ids: of the events that its commit brought, as it has told.
+        later: the other attempts at this event that came behind it.
+        retried: the position of the event that retries it, if it is a dead letter.
+    """
+
+    row: TransitionRow
+    told: Told | None
+    ids: frozenset[str]
+    later: Sequence[TransitionRow]
+    retried: int | None
+
+    @property
+    def brings(self) -> bool:
+        """Whether its commit brought what it had emitted."""
+        return self.row.outcome in _BRINGING
+
+    @property
+    def is_last(self) -> bool:
+        """Whether nothing can have come of the handler behind it."""
+        outcome = self.row.outcome
+        return outcome in (HANDLED, DROPPED) or (outcome == DEAD and self.retried is None)
+
+    def has_event(self, event: StoredEvent) -> bool:
+        """Tell whether an event that the handler has emitted came of this attempt."""
+        named = emitted(event.id)
+        if named is None or not named.kind:
+            if self.told is None or not self.brings:
+                return self.brings and (self.is_last or event.created_at <= _end(self.row))
+            return event.id in self.ids
+        if event.position < self.row.position or event.position > (self.retried or event.position):
+            return False
+        if self.row.outcome == DEAD and self.told is None:
+            return True
+        is_told = None if self.told is None else named.number <= sent(self.told, named.kind)
+        return self._is_its(event.created_at, is_told=is_told)
+
+    def has_step(self, step: StepRow) -> bool:
+        """Tell whether a step of the handler was done, or has failed, in this attempt."""
+        if self.retried is not None and was_left(self.row, step):
+            return False
+        if self.row.outcome == DEAD and self.told is None:
+            return True
+        is_told = None if self.told is None else has_come_to(self.told, step)
+        return self._is_its(step.started_at, is_told=is_told)
+
+    def _is_its(self, moment: int, *, is_told: bool | None) -> bool:
+        """Tell whether something came of this attempt.
+
+        Args:
+            moment: when it came, in microseconds since 1970.
+            is_told: whether the last attempt here has told that it had come by then, None if it
+                has told nothing.
+        """
+        if self.row.outcome == RETRIED:
+            if _covers(self.row, moment):
+                return True
+            is_of_another = is_told is False or any(_covers(each, moment) for each in self.later)
+            return moment <= _end(self.row) and not is_of_another
+        if self.is_last:
+            return True
+        return moment <= _end(self.row) if is_told is None else is_told
+
+    def has_chosen(self, event: StoredEvent, others: Sequence[TransitionRow]) -> bool:
+        """Tell by the time whether an event with an id of the handler's choice came of this.
+
+        Args:
+            event: it.
+            others: attempts for the same event whose commits may have brought it.
+        """
+        if self.told is not None:
+            return False
+        if _covers(self.row, event.created_at):
+            return True
+        is_of_another = any(_covers(each, event.created_at) for each in others)
+        return event.created_at <= _end(self.row) and not is_of_another
+
+
+def _end(row: TransitionRow) -> int:
+    return row.started_at + row.duration
+
+
+def _covers(row: TransitionRow, moment: int) -> bool:
+    """Tell whether an attempt was under way at a moment, by the clock."""
+    return row.started_at <= moment <= _end(row)
 
 
 def _split(

@@ -165,7 +165,11 @@ class _Told:
                 }
                 for step in self._steps.get(position, ())
             },
-            "arranged": {row.handler: _arranged(row) for row in rows if row.arranged is not None},
+            "arranged": {
+                row.handler: begun
+                for row in rows
+                if row.arranged is not None and (begun := _arranged(row))
+            },
             "streams": {name: self._chunks[name] for name in self._streams.get(position, ())},
             "pending": position > self._archive.run.cursor,
         }

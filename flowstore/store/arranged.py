@@ -23,7 +23,7 @@ _ROWS: Final = {
 
 
 class Told(NamedTuple):
-    """What an attempt of a handler that waits, or did, has told the run.
+    """What an attempt of a handler that waits, or did, or has failed for good, has told the run.
 
     All that such a handler tells is named by the event that it began with; this says which of it
     came when it was called at this event, and so what comes along with a fork.
@@ -52,7 +52,7 @@ def to_text(
 
     Args:
         wanted: what began and ended.
-        told: for a handler that waits, or did.
+        told: for a handler that waits, or did, or has failed for good.
         failed: steps that failed in an attempt that failed for good: when it is retried, its steps
             have the same names, and those that are done then take the place of these.
         blameless: an attempt failed for good, and not of what its handler raised: it took too
