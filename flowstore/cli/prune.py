@@ -57,7 +57,7 @@ def prune(
     now = SystemClock().now()
     before = now - span_of(older_than, "--older-than")
     wanted = Wanted(statuses, before, workflow)
-    runs = _find(path, wanted)
+    runs = find(path, wanted)
     done, room = PrunedRuns(), Room(0)
     if dry_run:
         done = PrunedRuns(len(runs), sum(head for _, head in runs))
@@ -70,8 +70,11 @@ def prune(
     return 0
 
 
-def _find(path: Path, wanted: Wanted) -> list[tuple[int, int]]:
-    """Return ids and numbers of events of the runs that are to go, the oldest first."""
+def find(path: Path, wanted: Wanted) -> list[tuple[int, int]]:
+    """Return ids and numbers of events of the runs that are to go, the oldest first.
+
+    The rule is that of `flowstore.store.prune.is_over`.
+    """
     marks = ", ".join("?" for _ in wanted.statuses)
     sql = (
         f"SELECT id, head FROM run WHERE status IN ({marks}) AND updated_at < ? "  # noqa: S608 - of marks

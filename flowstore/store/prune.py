@@ -28,7 +28,7 @@ def prune(connection: sqlite3.Connection, rows: Rows, operation: Prune) -> Prune
     done = PrunedRuns()
     for run_id in operation.runs:
         run = rows.run_by_id(run_id)
-        if run is None or run_id in newest or not _is_over(run, operation):
+        if run is None or run_id in newest or not is_over(run, operation):
             done.left += 1
             continue
         _keep_ids(connection, run, operation.now)
@@ -51,7 +51,8 @@ def newest_runs(connection: sqlite3.Connection) -> set[int]:
     return {run_id for (run_id,) in found if run_id is not None}
 
 
-def _is_over(run: RunRow, operation: Prune) -> bool:
+def is_over(run: RunRow, operation: Prune) -> bool:
+    """Tell whether a run is one of those that are to go; the command finds them with SQL."""
     return (
         run.status in operation.statuses
         and run.status in base.SETTLED
