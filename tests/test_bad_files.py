@@ -9,6 +9,7 @@ import contextlib
 import sqlite3
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from disks import fill, read_only, small_disk
@@ -24,6 +25,8 @@ from flowstore.errors import (
     StoreUnavailableError,
     StoreUrlError,
 )
+from flowstore.store.sqlite import open_writer
+from flowstore.store.url import parse
 
 
 async def _refused(make, store, kind, *words):
@@ -61,6 +64,18 @@ async def test_a_file_that_is_no_database(make, path):
     path.write_text("Dear database, " * 1000)
     await _refused(make, path, StoreCorruptError, "not a database", "name another file")
     assert path.read_text() == "Dear database, " * 1000
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="where open files can be seen")
+def test_a_file_that_is_refused_is_closed(path):
+    """The traceback, which knows the connection, is kept."""
+    path.write_text("Dear database, " * 1000)
+    with pytest.raises(StoreCorruptError) as caught:
+        open_writer(parse(str(path)))
+    held = [link for link in Path("/proc/self/fd").iterdir() if link.exists()]
+    assert held
+    assert [link for link in held if link.samefile(path)] == []
+    assert caught.tb is not None
 
 
 async def test_a_damaged_database(make, sound):

@@ -183,7 +183,11 @@ class _Opener:
         path = self._url.path
         turn = None if path is None else FileLock(turn_path(path))
         connection = open_writer(self._url)
-        return Session(connection, path, turn, self._lease_seconds, self._url.busy_timeout)
+        try:
+            return Session(connection, path, turn, self._lease_seconds, self._url.busy_timeout)
+        except BaseException:
+            connection.close()
+            raise
 
 
 def turn_path(path: Path) -> Path:
@@ -235,7 +239,11 @@ def _connect(uri: str, url: StoreUrl) -> sqlite3.Connection:
         timeout=url.busy_timeout,
         cached_statements=256,
     )
-    connection.execute(f"PRAGMA synchronous={url.synchronous}")
-    connection.execute(f"PRAGMA cache_size=-{CACHE_KILOBYTES}")
-    connection.execute("PRAGMA foreign_keys=OFF")
+    try:
+        connection.execute(f"PRAGMA synchronous={url.synchronous}")
+        connection.execute(f"PRAGMA cache_size=-{CACHE_KILOBYTES}")
+        connection.execute("PRAGMA foreign_keys=OFF")
+    except BaseException:
+        connection.close()
+        raise
     return connection
