@@ -6,7 +6,9 @@ import signal
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from command_line import settle
 from inbox import drafted, undisturbed  # noqa: F401 - fixtures
+from sample import fill
 
 from flowstore import WorkflowManager
 from flowstore.testing import VirtualClock
@@ -31,6 +33,21 @@ def _no_default_store(monkeypatch: pytest.MonkeyPatch) -> None:
 def path(tmp_path: Path) -> Path:
     """A database file that is not there yet."""
     return tmp_path / "runs.db"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of its own to work in, as a user's shell would, with no variable of ours set."""
+    settle(tmp_path, monkeypatch)
+    return tmp_path
+
+
+@pytest.fixture
+def filled(folder: Path) -> Path:
+    """The default database in that folder, with one of everything: see `sample.fill`."""
+    path = folder / "flowstore.db"
+    fill(path)
+    return path
 
 
 @pytest.fixture

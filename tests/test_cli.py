@@ -12,21 +12,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from command_line import Called, settle, show, start
+from command_line import Called, show, start
 from disks import read_only
 from sample import add_event, add_run, fill, writing
 
-
-@pytest.fixture(autouse=True)
-def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settle(tmp_path, monkeypatch)
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    path = tmp_path / "flowstore.db"
-    fill(path)
-    return path
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 COMMANDS = (
@@ -68,7 +58,7 @@ def test_help_names_every_command_and_the_exit_codes():
     assert start().stdout == done.stdout
 
 
-@pytest.mark.usefixtures("path")
+@pytest.mark.usefixtures("filled")
 @pytest.mark.parametrize(
     "words",
     [
@@ -88,7 +78,7 @@ def test_help_of_each_command_has_its_exit_codes_and_an_example_that_is_understo
     assert f"Example: flowstore {' '.join(words)}" in called.out
 
 
-@pytest.mark.usefixtures("path")
+@pytest.mark.usefixtures("filled")
 def test_dead_without_a_command_lists(capfd: pytest.CaptureFixture[str]):
     for words in ((), ("order-1",), ("--json", "order-1"), ("--limit", "1")):
         short, full = Called(capfd, "dead", *words), Called(capfd, "dead", "list", *words)
@@ -109,7 +99,7 @@ def test_help_imports_no_alembic_and_no_rich():
     assert done.stderr.strip() == ""
 
 
-@pytest.mark.usefixtures("path")
+@pytest.mark.usefixtures("filled")
 @pytest.mark.parametrize("words", [("runs",), ("history", "order-1"), ("trace", "order-1")])
 def test_a_pipe_pays_for_no_rich(words: tuple[str, ...]):
     program = (
@@ -130,9 +120,9 @@ def test_version(capfd: pytest.CaptureFixture[str]):
 # --- text for people -------------------------------------------------------------------
 
 
-def test_text_in_a_pipe_is_aligned_and_plain(path: Path):
+def test_text_in_a_pipe_is_aligned_and_plain(filled: Path):
     """Data cannot steer a terminal, not even through a pipe to one."""
-    with writing(path) as connection:
+    with writing(filled) as connection:
         add_run(connection, 9, "幅の広い\x1b[31m")
         add_run(connection, 10, "two\nlines\ttab")
     out = start("log", "order-1").stdout + start("runs").stdout
@@ -145,8 +135,8 @@ def test_text_in_a_pipe_is_aligned_and_plain(path: Path):
     assert header.index("workflow") == wide.index("orders") + 4
 
 
-def test_a_terminal_gets_a_table(path: Path):
-    with writing(path) as connection:
+def test_a_terminal_gets_a_table(filled: Path):
+    with writing(filled) as connection:
         add_run(connection, 9, "[bold]no markup[/bold]")
     shown = show("runs")
     assert "[bold]no markup[/bold]" in shown
@@ -154,7 +144,7 @@ def test_a_terminal_gets_a_table(path: Path):
     assert "\x1b[" in shown
 
 
-@pytest.mark.usefixtures("path")
+@pytest.mark.usefixtures("filled")
 def test_a_terminal_without_colours_or_with_few_columns():
     assert re.search(r"\x1b\[[\d;]*3\dm", show("runs"))
     assert not re.search(r"\x1b\[[\d;]*3\dm", show("runs", NO_COLOR="1"))
@@ -163,8 +153,8 @@ def test_a_terminal_without_colours_or_with_few_columns():
     assert max(map(len, lines)) <= 40
 
 
-def test_a_narrow_terminal_gets_what_can_be_read(path: Path):
-    with writing(path) as connection:
+def test_a_narrow_terminal_gets_what_can_be_read(filled: Path):
+    with writing(filled) as connection:
         add_run(connection, 9, "a run whose name is long")
 
     def lines(columns: int) -> list[str]:
@@ -185,9 +175,9 @@ def test_a_narrow_terminal_gets_what_can_be_read(path: Path):
     assert told.count("") == len(start("runs").stdout.splitlines()) - 2
 
 
-def test_data_cannot_steer_a_terminal(path: Path):
+def test_data_cannot_steer_a_terminal(filled: Path):
     name = "\x1b[2Jfor\x9bged\x07\u202e[red]"
-    with writing(path) as connection:
+    with writing(filled) as connection:
         add_run(connection, 9, name, status="failed", reason=name)
     own = re.compile(r"\x1b\[[\d;]*m")
     for words in (("runs",), ("show", name), ("runs", "--json"), ("show", name, "--json")):
@@ -196,8 +186,8 @@ def test_data_cannot_steer_a_terminal(path: Path):
         assert "[red]" in shown
 
 
-def test_output_that_is_not_utf_8(path: Path):
-    with writing(path) as connection:
+def test_output_that_is_not_utf_8(filled: Path):
+    with writing(filled) as connection:
         add_run(connection, 9, "größe €")
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
     assert r"gr\xf6\xdfe \u20ac" in start("runs", env=environment).stdout
@@ -205,8 +195,8 @@ def test_output_that_is_not_utf_8(path: Path):
     assert runs[0]["correlation_id"] == "größe €"
 
 
-def test_a_reader_that_leaves_early_ends_it_silently(path: Path):
-    with writing(path) as connection:
+def test_a_reader_that_leaves_early_ends_it_silently(filled: Path):
+    with writing(filled) as connection:
         add_run(connection, 9, "long", head=3000, cursor=3000)
         for position in range(1, 3001):
             add_event(connection, 9, position, "step", data='"' + "x" * 100 + '"')
@@ -224,7 +214,7 @@ def test_a_reader_that_leaves_early_ends_it_silently(path: Path):
         assert program.returncode == 0
 
 
-@pytest.mark.usefixtures("path")
+@pytest.mark.usefixtures("filled")
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has it")
 def test_output_that_cannot_be_written():
     with Path("/dev/full").open("w") as full:
@@ -292,16 +282,16 @@ def test_looking_creates_no_database(
 
 @pytest.mark.parametrize("words", LOOKING)
 def test_looking_changes_nothing(
-    words: tuple[str, ...], path: Path, capfd: pytest.CaptureFixture[str]
+    words: tuple[str, ...], filled: Path, capfd: pytest.CaptureFixture[str]
 ):
     """G12, also while someone writes."""
-    with writing(path) as connection:
+    with writing(filled) as connection:
         add_run(connection, 9, "not committed yet")
-        before = _standing(path)
+        before = _standing(filled)
         called = Called(capfd, *words)
         assert (called.code, called.err) == (0, "")
         assert "not committed yet" not in called.out
-        assert _standing(path) == before
+        assert _standing(filled) == before
 
 
 def test_looking_works_in_a_read_only_folder(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
@@ -376,11 +366,11 @@ def _standing(path: Path) -> list[tuple[int, int]]:
     ],
 )
 def test_a_mistake_is_one_line_on_stderr(
-    words: tuple[str, ...], code: int, says: str, path: Path, capfd: pytest.CaptureFixture[str]
+    words: tuple[str, ...], code: int, says: str, filled: Path, capfd: pytest.CaptureFixture[str]
 ):
     for name in ("letter.txt", "runs.jsonl"):
-        path.with_name(name).write_text("Dear flowstore, " * 300)
-    with contextlib.closing(sqlite3.connect(path.with_name("other.db"))) as connection:
+        filled.with_name(name).write_text("Dear flowstore, " * 300)
+    with contextlib.closing(sqlite3.connect(filled.with_name("other.db"))) as connection:
         connection.execute("CREATE TABLE other (id)")
     called = Called(capfd, *words)
     assert called.code == code
@@ -391,7 +381,7 @@ def test_a_mistake_is_one_line_on_stderr(
     assert "geheim" not in called.err
 
 
-@pytest.mark.usefixtures("path")
+@pytest.mark.usefixtures("filled")
 def test_a_mistake_has_no_traceback_in_the_program():
     done = start("show", "nobody")
     assert done.returncode == 1

@@ -9,7 +9,7 @@ import json
 import logging
 
 import pytest
-from command_line import Called, settle
+from command_line import Called
 from test_dead_settled import Till
 from watching import collect, query
 
@@ -22,11 +22,10 @@ def _quiet(caplog):
 
 
 @pytest.fixture
-def shop(tmp_path, monkeypatch):
+def shop(folder):
     """Three runs: two with a dead letter of ``pay``, one of ``ship``, which is completed."""
-    settle(tmp_path, monkeypatch)
     asyncio.run(_shop())
-    return tmp_path / "flowstore.db"
+    return folder / "flowstore.db"
 
 
 async def _shop():
@@ -127,9 +126,8 @@ def test_the_only_one_of_a_run_needs_no_place(capfd):
         assert "has no dead letter" in again.err
 
 
-def test_of_several_the_places_are_listed(path, tmp_path, monkeypatch, capfd):
-    settle(tmp_path, monkeypatch)
-
+@pytest.mark.usefixtures("folder")
+def test_of_several_the_places_are_listed(path, capfd):
     async def fill():
         workflow = WorkflowManager(path)
 

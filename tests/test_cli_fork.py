@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from command_line import Called, settle, show, start
+from command_line import Called, show, start
 from fork_child import AT
 from programs import environment
 from watching import query
@@ -25,9 +25,7 @@ if TYPE_CHECKING:
 CHILD = Path(__file__).with_name("fork_child.py")
 
 
-@pytest.fixture(autouse=True)
-def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settle(tmp_path, monkeypatch)
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from command_line import Called, settle, start
+from command_line import Called, start
 
 from flowstore import Context, WorkflowEvent, WorkflowManager
 
@@ -23,9 +23,11 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 
 
+pytestmark = pytest.mark.usefixtures("folder")
+
+
 @pytest.fixture(autouse=True)
-def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settle(tmp_path, monkeypatch)
+def _programs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(HERE))
 
 

@@ -7,8 +7,8 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from command_line import Called, settle, show
-from sample import SECOND, START, add_event, add_run, add_transition, fill, writing
+from command_line import Called, show
+from sample import SECOND, START, add_event, add_run, add_transition, writing
 
 from flowstore.store import search
 
@@ -18,16 +18,7 @@ if TYPE_CHECKING:
     from flowstore.store.search import Stretch
 
 
-@pytest.fixture(autouse=True)
-def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settle(tmp_path, monkeypatch)
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    path = tmp_path / "flowstore.db"
-    fill(path)
-    return path
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 def places(capfd: pytest.CaptureFixture[str], *words: str) -> list[str]:
@@ -38,7 +29,7 @@ def places(capfd: pytest.CaptureFixture[str], *words: str) -> list[str]:
     return [f"{each['correlation_id']}/{each['position']}" for each in found]
 
 
-@pytest.mark.usefixtures("path")
+@pytest.mark.usefixtures("filled")
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
@@ -82,7 +73,7 @@ def test_what_is_found(
     assert places(capfd, *words) == expected
 
 
-@pytest.mark.usefixtures("path")
+@pytest.mark.usefixtures("filled")
 def test_as_text_and_as_json(capfd: pytest.CaptureFixture[str]):
     assert Called(capfd, "grep", "no money").out == (
         "order-1  5 error  error: no money\n"
@@ -104,15 +95,15 @@ def test_as_text_and_as_json(capfd: pytest.CaptureFixture[str]):
     assert (Called(capfd, "grep", "nothing", "--json").out) == "[]\n"
 
 
-@pytest.mark.usefixtures("path")
+@pytest.mark.usefixtures("filled")
 def test_the_youngest_of_many(capfd: pytest.CaptureFixture[str]):
     called = Called(capfd, "grep", "event", "--limit", "2")
     assert called.out.count("\n") == 2
     assert called.err == "(the youngest 2 events; more with --limit)\n"
 
 
-def test_what_is_around_a_match_in_long_data(path: Path, capfd: pytest.CaptureFixture[str]):
-    with writing(path) as connection:
+def test_what_is_around_a_match_in_long_data(filled: Path, capfd: pytest.CaptureFixture[str]):
+    with writing(filled) as connection:
         add_run(connection, 9, "long", head=1, cursor=1)
         add_event(connection, 9, 1, "e", data=f'"{"x" * 5000}\x9bneedle{"y" * 5000}"')
     out = Called(capfd, "grep", "needle").out
@@ -124,12 +115,12 @@ def test_what_is_around_a_match_in_long_data(path: Path, capfd: pytest.CaptureFi
 @pytest.mark.parametrize("options", [(), ("--run", "many")])
 async def test_a_long_log_is_searched_a_stretch_at_a_time(
     options: tuple[str, ...],
-    path: Path,
+    filled: Path,
     capfd: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ):
     """G11: every event is looked at once, whatever lies between."""
-    with writing(path) as connection:
+    with writing(filled) as connection:
         add_run(connection, 9, "many", head=100, cursor=100)
         for position in range(1, 101):
             add_event(connection, 9, position, "e", created_at=START + position * SECOND)
@@ -159,7 +150,7 @@ async def test_a_long_log_is_searched_a_stretch_at_a_time(
     assert max(stretches) == 7
 
 
-@pytest.mark.usefixtures("path")
+@pytest.mark.usefixtures("filled")
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [

@@ -8,8 +8,8 @@ import re
 from typing import TYPE_CHECKING
 
 import pytest
-from command_line import Called, settle, show
-from sample import START, add_event, add_run, add_transition, fill, writing
+from command_line import Called, show
+from sample import START, add_event, add_run, add_transition, writing
 from sqlalchemy import insert
 from stories import waited
 
@@ -19,22 +19,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@pytest.fixture(autouse=True)
-def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settle(tmp_path, monkeypatch)
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    path = tmp_path / "flowstore.db"
-    fill(path)
-    return path
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 # --- history ---------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("path")
+@pytest.mark.usefixtures("filled")
 def test_history_as_text(capfd: pytest.CaptureFixture[str]):
     out = Called(capfd, "history", "order-1").out
     assert out == (
@@ -50,7 +41,7 @@ def test_history_as_text(capfd: pytest.CaptureFixture[str]):
     )
 
 
-@pytest.mark.usefixtures("path")
+@pytest.mark.usefixtures("filled")
 def test_part_of_a_history(capfd: pytest.CaptureFixture[str]):
     def numbers(*options: str) -> list[int]:
         found = Called(capfd, "history", "order-1", "--json", *options).json
@@ -64,8 +55,8 @@ def test_part_of_a_history(capfd: pytest.CaptureFixture[str]):
     assert "(no transitions)" in Called(capfd, "history", "order-1", "--after", "4").err
 
 
-def test_what_a_handler_did_as_text_and_as_json(path: Path, capfd: pytest.CaptureFixture[str]):
-    asyncio.run(waited(path))
+def test_what_a_handler_did_as_text_and_as_json(filled: Path, capfd: pytest.CaptureFixture[str]):
+    asyncio.run(waited(filled))
     out = Called(capfd, "history", "story").out
     assert "1 draft  parked by publish  " in out
     assert '\n    step mail: "sent"  ' in out
@@ -79,8 +70,8 @@ def test_what_a_handler_did_as_text_and_as_json(path: Path, capfd: pytest.Captur
     assert first["steps"][0]["name"] == "mail"
     assert first["arranged"]["timers"][0]["key"] == "reminder"
     assert first["arranged"]["timers"][0]["due_at"].endswith("Z")
-    (parked,) = first["arranged"]["parked"]
-    assert (parked["name"], parked["condition"]["where"]) == ("approved", {"by": "alex"})
+    (wait,) = first["arranged"]["waits"]
+    assert (wait["name"], wait["where"]) == ("approved", {"by": "alex"})
     assert (second["origin"], second["handler"], second["event"]["id"]) == (1, "publish", "alex")
     assert second["differences"] == [
         {"path": "state.text", "expected": "a" * 50, "actual": "a" * 50 + " by alex"}
@@ -89,10 +80,10 @@ def test_what_a_handler_did_as_text_and_as_json(path: Path, capfd: pytest.Captur
 
 
 def test_an_attempt_that_was_cut_off_leaves_its_steps(
-    path: Path, capfd: pytest.CaptureFixture[str]
+    filled: Path, capfd: pytest.CaptureFixture[str]
 ):
 
-    with writing(path) as connection:
+    with writing(filled) as connection:
         step = {"run_id": 2, "position": 1, "handler": "handle", "name": "charge", "number": 1,
                 "result": "12.5", "started_at": START - 5, "duration": 3}  # fmt: skip
         connection.execute(insert(schema.step).values(step))
@@ -104,7 +95,7 @@ def test_an_attempt_that_was_cut_off_leaves_its_steps(
 # --- trace -----------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("path")
+@pytest.mark.usefixtures("filled")
 def test_trace_as_a_tree(capfd: pytest.CaptureFixture[str]):
     assert Called(capfd, "trace", "order-1").out == (
         "1 order  handled by handle (0.25 ms), handled by audit (0.25 ms)\n"
@@ -118,8 +109,8 @@ def test_trace_as_a_tree(capfd: pytest.CaptureFixture[str]):
     assert Called(capfd, "trace", "order-2").out.endswith("\n2 order  pending\n")
 
 
-def test_trace_draws_branches(path: Path, capfd: pytest.CaptureFixture[str]):
-    with writing(path) as connection:
+def test_trace_draws_branches(filled: Path, capfd: pytest.CaptureFixture[str]):
+    with writing(filled) as connection:
         add_run(connection, 9, "tree", head=6, cursor=6)
         for position, cause in enumerate((None, 1, 2, 1, 4, 4), start=1):
             cause_id = None if cause is None else f"event-{cause}"
@@ -134,9 +125,9 @@ def test_trace_draws_branches(path: Path, capfd: pytest.CaptureFixture[str]):
     ]  # fmt: skip
 
 
-def test_trace_of_causes_that_go_round_in_a_circle(path: Path, capfd: pytest.CaptureFixture[str]):
+def test_trace_of_causes_that_go_round_in_a_circle(filled: Path, capfd: pytest.CaptureFixture[str]):
     """Somebody has changed the log: all events are told of all the same."""
-    with writing(path) as connection:
+    with writing(filled) as connection:
         add_run(connection, 9, "circle", head=6, cursor=6)
         for position, cause in enumerate((None, 4, 4, 5, 3, 6), start=1):
             cause_id = None if cause is None else f"event-{cause}"
@@ -169,10 +160,10 @@ def test_trace_of_causes_that_go_round_in_a_circle(path: Path, capfd: pytest.Cap
     assert (sound.err, "came of" in sound.out) == ("", False)
 
 
-def test_trace_of_a_long_chain(path: Path, capfd: pytest.CaptureFixture[str]):
+def test_trace_of_a_long_chain(filled: Path, capfd: pytest.CaptureFixture[str]):
     """G11: neither the stack nor the width of the lines grows with it."""
     count = 3000
-    with writing(path) as connection:
+    with writing(filled) as connection:
         add_run(connection, 9, "chain", head=count, cursor=count)
         for position in range(1, count + 1):
             cause_id = None if position == 1 else f"event-{position - 1}"
@@ -185,9 +176,9 @@ def test_trace_of_a_long_chain(path: Path, capfd: pytest.CaptureFixture[str]):
     assert len(Called(capfd, "trace", "chain", "--json").json) == count
 
 
-def test_trace_as_mermaid(path: Path, capfd: pytest.CaptureFixture[str]):
+def test_trace_as_mermaid(filled: Path, capfd: pytest.CaptureFixture[str]):
     hostile = '"]; click e1 "javascript:alert(1)" <b>\n%%'
-    with writing(path) as connection:
+    with writing(filled) as connection:
         add_run(connection, 9, "mermaid", head=2, cursor=2)
         add_event(connection, 9, 1, hostile)
         add_event(connection, 9, 2, "paid", id="1/pay <b>/1", causation_id="event-1")
@@ -202,8 +193,8 @@ def test_trace_as_mermaid(path: Path, capfd: pytest.CaptureFixture[str]):
     assert 'e4["4 pay"]:::dead' in dead
 
 
-def test_a_terminal_gets_colours_and_no_more_columns_than_it_has(path: Path):
-    with writing(path) as connection:
+def test_a_terminal_gets_colours_and_no_more_columns_than_it_has(filled: Path):
+    with writing(filled) as connection:
         add_run(connection, 9, "wide", head=1, cursor=1)
         add_event(connection, 9, 1, "[red]" + "n" * 200)
     assert re.search(r"\x1b\[31m\s*dead by handle", show("trace", "order-1"))
@@ -213,8 +204,8 @@ def test_a_terminal_gets_colours_and_no_more_columns_than_it_has(path: Path):
 
 
 @pytest.mark.parametrize("command", ["history", "trace"])
-def test_there_is_no_such_run(command: str, path: Path, capfd: pytest.CaptureFixture[str]):
-    called = Called(capfd, command, "nobody", "--store", str(path))
+def test_there_is_no_such_run(command: str, filled: Path, capfd: pytest.CaptureFixture[str]):
+    called = Called(capfd, command, "nobody", "--store", str(filled))
     assert (called.code, called.out) == (1, "")
     assert "there is no run 'nobody'" in called.err
     assert json.loads(Called(capfd, command, "mail", "--json").out)

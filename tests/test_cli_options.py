@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from command_line import Called, settle
+from command_line import Called
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,15 +31,10 @@ if TYPE_CHECKING:
     ],
 )
 def test_pairs_that_contradict_each_other(
-    words: str,
-    says: str,
-    capfd: pytest.CaptureFixture[str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    words: str, says: str, folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    settle(tmp_path, monkeypatch)
     called = Called(capfd, *words.split())
     assert (called.code, called.out) == (2, "")
     assert says in called.err
     assert called.err.count("\n") == 1
-    assert list(tmp_path.iterdir()) == []
+    assert list(folder.iterdir()) == []

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from command_line import Called, settle, show, start
+from command_line import Called, show, start
 from disks import fill, small_disk
 from portable import EVERYTHING, archives_of, live, told
 
@@ -29,10 +29,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made: Path) -> Path:
-    settle(tmp_path, monkeypatch)
-    shutil.copy(made, tmp_path / "flowstore.db")
-    return tmp_path / "flowstore.db"
+def store(folder: Path, made: Path) -> Path:
+    shutil.copy(made, folder / "flowstore.db")
+    return folder / "flowstore.db"
 
 
 def left(folder: str = ".") -> list[str]:

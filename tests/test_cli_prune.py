@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from command_line import Called, settle
+from command_line import Called
 from test_prune import run_to, shop, sound
 from watching import query
 
@@ -24,9 +24,7 @@ from flowstore.store.prune import PARTS
 CHILD = Path(__file__).with_name("prune_child.py")
 
 
-@pytest.fixture(autouse=True)
-def _folder(tmp_path, monkeypatch):
-    settle(tmp_path, monkeypatch)
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 # --- ended in the middle ---------------------------------------------------------------------

@@ -15,7 +15,7 @@ import textwrap
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from command_line import Called, settle, start
+from command_line import Called, start
 
 from flowstore import WorkflowEvent
 from flowstore.cli.loading import load
@@ -92,9 +92,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _place(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
-    settle(tmp_path, monkeypatch)
+def _place(made: Path, folder: Path) -> None:
+    shutil.copytree(made, folder, dirs_exist_ok=True)
 
 
 def replay(capfd: pytest.CaptureFixture[str], app: str, *words: str) -> Called:

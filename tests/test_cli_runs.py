@@ -8,23 +8,14 @@ import sqlite3
 from typing import TYPE_CHECKING
 
 import pytest
-from command_line import Called, settle, start
-from sample import add_drop, add_event, add_run, fill, writing
+from command_line import Called, start
+from sample import add_drop, add_event, add_run, writing
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-@pytest.fixture(autouse=True)
-def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settle(tmp_path, monkeypatch)
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    path = tmp_path / "flowstore.db"
-    fill(path)
-    return path
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
@@ -34,7 +25,7 @@ RUN = {
 }  # fmt: skip
 
 
-@pytest.mark.usefixtures("path")
+@pytest.mark.usefixtures("filled")
 def test_looking_works_as_a_program_and_again():
     first = start("runs")
     assert (first.returncode, first.stderr) == (0, "")
@@ -42,7 +33,7 @@ def test_looking_works_as_a_program_and_again():
     assert start("runs").stdout == first.stdout
 
 
-@pytest.mark.usefixtures("path")
+@pytest.mark.usefixtures("filled")
 def test_runs(capfd: pytest.CaptureFixture[str]):
     runs = Called(capfd, "runs", "--json").json
     assert [run["correlation_id"] for run in runs] == ["mail", "order-2", "order-1"]
@@ -57,7 +48,7 @@ def test_runs(capfd: pytest.CaptureFixture[str]):
     assert Called(capfd, "runs", "--workflow", "none", "--json").json == []
 
 
-@pytest.mark.usefixtures("path")
+@pytest.mark.usefixtures("filled")
 def test_a_list_that_is_cut_says_so(capfd: pytest.CaptureFixture[str]):
     called = Called(capfd, "runs", "--limit", "2")
     assert len(called.out.splitlines()) == 1 + 2
@@ -66,8 +57,8 @@ def test_a_list_that_is_cut_says_so(capfd: pytest.CaptureFixture[str]):
     assert "no runs" in Called(capfd, "runs", "--workflow", "none").err
 
 
-def test_a_database_of_another_version_is_told_in_one_line(path: Path):
-    with contextlib.closing(sqlite3.connect(path)) as connection:
+def test_a_database_of_another_version_is_told_in_one_line(filled: Path):
+    with contextlib.closing(sqlite3.connect(filled)) as connection:
         connection.execute("DROP TABLE timer")
     shown = start("show", "order-1")
     assert (shown.returncode, shown.stdout) == (1, "")
@@ -75,7 +66,7 @@ def test_a_database_of_another_version_is_told_in_one_line(path: Path):
     assert "flowstore db upgrade" in shown.stderr
 
 
-@pytest.mark.usefixtures("path")
+@pytest.mark.usefixtures("filled")
 def test_show(capfd: pytest.CaptureFixture[str]):
     shown = Called(capfd, "show", "order-1", "--json").json
     assert set(shown) == RUN | {"counts", "outstanding", "dead", "drops", "unhandled"}
@@ -88,7 +79,7 @@ def test_show(capfd: pytest.CaptureFixture[str]):
     assert re.search(r"^drops +duplicate 2, expired 1$", text, re.MULTILINE)
 
 
-@pytest.mark.usefixtures("path")
+@pytest.mark.usefixtures("filled")
 def test_log(capfd: pytest.CaptureFixture[str]):
     events = Called(capfd, "log", "order-1", "--json").json
     assert [event["position"] for event in events] == [1, 2, 3, 4, 5, 6, 7]
@@ -101,7 +92,7 @@ def test_log(capfd: pytest.CaptureFixture[str]):
     assert Called(capfd, "log", "order-1", "--after", "7", "--json").json == []
 
 
-@pytest.mark.usefixtures("path")
+@pytest.mark.usefixtures("filled")
 def test_log_says_what_became_of_each_event(capfd: pytest.CaptureFixture[str]):
     lines = Called(capfd, "log", "order-1").out.splitlines()
     outcome = lines[0].index("outcome")
@@ -117,8 +108,8 @@ def test_log_says_what_became_of_each_event(capfd: pytest.CaptureFixture[str]):
     assert "pending" in Called(capfd, "log", "order-2").out
 
 
-def test_a_log_of_many_pages_is_whole(path: Path, capfd: pytest.CaptureFixture[str]):
-    with writing(path) as connection:
+def test_a_log_of_many_pages_is_whole(filled: Path, capfd: pytest.CaptureFixture[str]):
+    with writing(filled) as connection:
         add_run(connection, 9, "long", head=1203, cursor=1203)
         for position in range(1, 1204):
             add_event(connection, 9, position, "step")
@@ -128,14 +119,14 @@ def test_a_log_of_many_pages_is_whole(path: Path, capfd: pytest.CaptureFixture[s
     assert [event["position"] for event in events] == list(range(1, 1002))
 
 
-@pytest.mark.usefixtures("path")
+@pytest.mark.usefixtures("filled")
 def test_state(capfd: pytest.CaptureFixture[str]):
     for options in ((), ("--json",)):
         assert Called(capfd, "state", "order-1", *options).json == {"total": 12.5, "seen": True}
         assert Called(capfd, "state", "order-1", "--at", "0", *options).json == {}
 
 
-@pytest.mark.usefixtures("path")
+@pytest.mark.usefixtures("filled")
 def test_drops_and_dead_letters(capfd: pytest.CaptureFixture[str]):
     drops = Called(capfd, "drops", "--json").json
     assert [drop["correlation_id"] for drop in drops] == ["mail", *["order-1"] * 3]
@@ -147,16 +138,16 @@ def test_drops_and_dead_letters(capfd: pytest.CaptureFixture[str]):
     assert "no money" in Called(capfd, "dead", "order-1").out
 
 
-def test_a_damaged_row_is_reported(path: Path, capfd: pytest.CaptureFixture[str]):
-    with writing(path) as connection:
+def test_a_damaged_row_is_reported(filled: Path, capfd: pytest.CaptureFixture[str]):
+    with writing(filled) as connection:
         add_event(connection, 3, 2, "reply", data="{no json")
     called = Called(capfd, "log", "mail", "--json")
     assert called.code == 1
     assert "the column data holds no JSON" in called.err
 
 
-def test_drops_of_a_worker_show_their_run(path: Path, capfd: pytest.CaptureFixture[str]):
-    with writing(path) as connection:
+def test_drops_of_a_worker_show_their_run(filled: Path, capfd: pytest.CaptureFixture[str]):
+    with writing(filled) as connection:
         add_drop(connection, 2, "event-2", "lease_lost", handler="handle", position=2)
     (drop,) = Called(capfd, "drops", "--reason", "lease_lost", "--json").json
     assert (drop["correlation_id"], drop["handler"], drop["position"]) == ("order-2", "handle", 2)

@@ -4,29 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING
 
 import pytest
-from command_line import Called, settle, start
-from sample import fill
+from command_line import Called, start
 
-if TYPE_CHECKING:
-    from pathlib import Path
+pytestmark = pytest.mark.usefixtures("folder")
 
 
-@pytest.fixture(autouse=True)
-def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settle(tmp_path, monkeypatch)
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    path = tmp_path / "flowstore.db"
-    fill(path)
-    return path
-
-
-@pytest.mark.usefixtures("path")
+@pytest.mark.usefixtures("filled")
 def test_send_appends_once_and_says_what_became_of_it(capfd: pytest.CaptureFixture[str]):
     """G5: sent again with the same id it is a duplicate, with other content a conflict."""
     words = ("send", "order-1", "paid", '{"amount": 12.5}', "--id", "bank-1")
@@ -48,7 +33,7 @@ def test_send_appends_once_and_says_what_became_of_it(capfd: pytest.CaptureFixtu
     assert (event["id"], event["data"]) == ("bank-1", {"amount": 12.5})
 
 
-@pytest.mark.usefixtures("path")
+@pytest.mark.usefixtures("filled")
 def test_send_to_a_closed_run_is_stale(capfd: pytest.CaptureFixture[str]):
     """G6."""
     called = Called(capfd, "send", "mail", "letter", "null", "--json")

@@ -6,19 +6,18 @@ import asyncio
 import re
 
 import pytest
-from command_line import Called, settle
+from command_line import Called
 
 from flowstore import WorkflowEvent, WorkflowManager
 
 
 @pytest.fixture(autouse=True)
-def _folder(tmp_path, monkeypatch):
-    settle(tmp_path, monkeypatch)
-    asyncio.run(_stream())
+def _folder(folder):
+    asyncio.run(_stream(folder / "flowstore.db"))
 
 
-async def _stream():
-    workflow = WorkflowManager()
+async def _stream(path):
+    workflow = WorkflowManager(path)
 
     async def numbers(count):
         for number in range(count):

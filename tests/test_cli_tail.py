@@ -12,8 +12,8 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from command_line import Called, settle, start
-from sample import add_drop, add_event, add_run, add_transition, fill, writing
+from command_line import Called, start
+from sample import add_drop, add_event, add_run, add_transition, writing
 from sqlalchemy import delete, select
 
 from flowstore import Context, Retry, WorkflowEvent, WorkflowManager
@@ -29,16 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@pytest.fixture(autouse=True)
-def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settle(tmp_path, monkeypatch)
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    path = tmp_path / "flowstore.db"
-    fill(path)
-    return path
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 def follow(*words: str) -> subprocess.Popen[str]:
@@ -77,14 +68,14 @@ async def work(path: Path) -> None:
 
 
 @pytest.mark.parametrize("words", [(), ("fresh",)])
-def test_it_follows_a_worker_in_another_process(words: tuple[str, ...], path: Path):
-    with writing(path) as connection:
+def test_it_follows_a_worker_in_another_process(words: tuple[str, ...], filled: Path):
+    with writing(filled) as connection:
         add_run(connection, 9, "fresh", head=1, cursor=1)
         add_event(connection, 9, 1, "earlier")
     with follow(*words, "--last", "1", "--json") as program:
         told = lines(program)
         assert next(told)["name"] == "earlier"
-        asyncio.run(work(path))
+        asyncio.run(work(filled))
         found = [next(told) for _ in range(6)]
         program.send_signal(signal.SIGINT)
         assert program.stderr is not None
@@ -101,9 +92,9 @@ def test_it_follows_a_worker_in_another_process(words: tuple[str, ...], path: Pa
     )
 
 
-def test_it_ends_when_no_one_reads_any_more(path: Path):
+def test_it_ends_when_no_one_reads_any_more(filled: Path):
     """Also if nothing happens that it would write."""
-    with follow("--last", "1", "--store", str(path)) as program:
+    with follow("--last", "1", "--store", str(filled)) as program:
         assert program.stdout is not None
         assert program.stderr is not None
         assert program.stdout.readline()
@@ -112,10 +103,10 @@ def test_it_ends_when_no_one_reads_any_more(path: Path):
     assert program.returncode == 0
 
 
-def test_it_follows_in_a_terminal(path: Path):
+def test_it_follows_in_a_terminal(filled: Path):
     ours, theirs = pty.openpty()
     with subprocess.Popen(
-        [sys.executable, "-m", "flowstore.cli", "tail", "--last", "1", "--store", str(path)],
+        [sys.executable, "-m", "flowstore.cli", "tail", "--last", "1", "--store", str(filled)],
         stdout=theirs,
         stderr=subprocess.PIPE,
         env={**os.environ, "TERM": "xterm"},
@@ -132,7 +123,7 @@ def test_it_follows_in_a_terminal(path: Path):
     assert program.returncode == 130
 
 
-@pytest.mark.usefixtures("path")
+@pytest.mark.usefixtures("filled")
 def test_once(capfd: pytest.CaptureFixture[str]):
     out = Called(capfd, "tail", "order-1", "--once", "--last", "4").out
     assert out == (
@@ -152,14 +143,16 @@ def test_once(capfd: pytest.CaptureFixture[str]):
 # --- what is new -----------------------------------------------------------------------
 
 
-async def test_what_is_new_comes_once_and_page_by_page(path: Path, monkeypatch: pytest.MonkeyPatch):
+async def test_what_is_new_comes_once_and_page_by_page(
+    filled: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(feeds, "PAGE", 3)
     monkeypatch.setattr(feeds, "_RUNS_AT_ONCE", 2)
-    queries = open_queries(StoreUrl(path))
+    queries = open_queries(StoreUrl(filled))
     feed = Feed()
     await queries.read_together(lambda each: feed.begin(5, each))
     assert (await queries.read_together(feed.more))[1:] == ([], [], [], False)
-    with writing(path) as connection:
+    with writing(filled) as connection:
         for run in range(10, 17):
             status = "running" if run == 16 else "idle"
             add_run(connection, run, f"r{run}", status=status, head=2, cursor=2)
@@ -183,7 +176,7 @@ async def test_what_is_new_comes_once_and_page_by_page(path: Path, monkeypatch: 
     assert sorted(attempts) == places
     assert drops == ["x"]
     assert set(feed.active) == {2, 16}
-    with writing(path) as connection:
+    with writing(filled) as connection:
         add_transition(connection, 16, 2, 3, attempt=2)
         add_event(connection, 3, 2, "more", id="more")
         add_transition(connection, 3, 2, 9)

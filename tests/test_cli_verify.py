@@ -12,7 +12,7 @@ import sqlite3
 import pytest
 from alembic import command
 from alembic.config import Config
-from command_line import Called, settle
+from command_line import Called
 from test_verify import fill, flaws, forge
 
 from flowstore import WorkflowEvent, WorkflowManager
@@ -20,10 +20,7 @@ from flowstore.errors import RunNotFoundError
 from flowstore.store import migrate
 from flowstore.store.verify import verify
 
-
-@pytest.fixture(autouse=True)
-def _folder(tmp_path, monkeypatch):
-    settle(tmp_path, monkeypatch)
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from command_line import Called, settle
-from sample import START, add_drop, add_event, add_run, add_transition, fill, writing
+from command_line import Called
+from sample import START, add_drop, add_event, add_run, add_transition, writing
 from sqlalchemy import insert
 from stories import waited
 
@@ -18,16 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@pytest.fixture(autouse=True)
-def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settle(tmp_path, monkeypatch)
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    path = tmp_path / "flowstore.db"
-    fill(path)
-    return path
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 def why(capfd: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
@@ -35,7 +26,7 @@ def why(capfd: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.usefixtures("path")
+@pytest.mark.usefixtures("filled")
 @pytest.mark.parametrize(
     ("words", "verdict", "because"),
     [
@@ -57,7 +48,7 @@ def test_the_verdict(
     assert because in found["because"]
 
 
-@pytest.mark.usefixtures("path")
+@pytest.mark.usefixtures("filled")
 def test_what_followed_and_where_it_came_from(capfd: pytest.CaptureFixture[str]):
     found = why(capfd, "event-4")
     assert found["cause"] is None
@@ -70,7 +61,7 @@ def test_what_followed_and_where_it_came_from(capfd: pytest.CaptureFixture[str])
     assert again["verdict"] == "unhandled"
 
 
-@pytest.mark.usefixtures("path")
+@pytest.mark.usefixtures("filled")
 def test_every_run_with_the_id_is_told_of(capfd: pytest.CaptureFixture[str]):
     found = Called(capfd, "why", "event-1", "--json").json
     assert [each["correlation_id"] for each in found] == ["order-1", "order-2", "mail"]
@@ -78,7 +69,7 @@ def test_every_run_with_the_id_is_told_of(capfd: pytest.CaptureFixture[str]):
     assert out.count("verdict") == 3
 
 
-@pytest.mark.usefixtures("path")
+@pytest.mark.usefixtures("filled")
 def test_as_text(capfd: pytest.CaptureFixture[str]):
     out = Called(capfd, "why", "event-4").out
     assert out == (
@@ -105,9 +96,9 @@ def test_as_text(capfd: pytest.CaptureFixture[str]):
 
 
 def test_an_event_that_a_waiting_handler_did_not_take(
-    path: Path, capfd: pytest.CaptureFixture[str]
+    filled: Path, capfd: pytest.CaptureFixture[str]
 ):
-    asyncio.run(waited(path))
+    asyncio.run(waited(filled))
     missed = why(capfd, "sam", "--run", "story")
     assert missed["verdict"] == "unhandled"
     assert missed["because"].endswith(
@@ -164,8 +155,8 @@ def test_events_that_came_early_and_handlers_that_wait(
     assert (found["verdict"], found["because"]) == ("waiting", "wait waits for answer")
 
 
-def test_refused_by_its_handler_or_tried_again(path: Path, capfd: pytest.CaptureFixture[str]):
-    with writing(path) as connection:
+def test_refused_by_its_handler_or_tried_again(filled: Path, capfd: pytest.CaptureFixture[str]):
+    with writing(filled) as connection:
         add_run(connection, 9, "r", head=2, cursor=1, status="running", ready_at=START)
         add_event(connection, 9, 1, "old", id="old")
         add_transition(connection, 9, 1, 1, outcome="dropped")
@@ -182,8 +173,8 @@ def test_refused_by_its_handler_or_tried_again(path: Path, capfd: pytest.Capture
     )
 
 
-def test_an_event_of_a_run_that_was_removed(path: Path, capfd: pytest.CaptureFixture[str]):
-    with writing(path) as connection:
+def test_an_event_of_a_run_that_was_removed(filled: Path, capfd: pytest.CaptureFixture[str]):
+    with writing(filled) as connection:
         row = {"correlation_id": "gone", "event_id": "bank-1", "position": 3,
                "status": "completed", "pruned_at": START}  # fmt: skip
         connection.execute(insert(schema.pruned).values(row))
@@ -192,7 +183,7 @@ def test_an_event_of_a_run_that_was_removed(path: Path, capfd: pytest.CaptureFix
     assert "verdict" in Called(capfd, "why", "bank-1").out
 
 
-@pytest.mark.usefixtures("path")
+@pytest.mark.usefixtures("filled")
 @pytest.mark.parametrize(
     ("words", "says"),
     [

@@ -13,7 +13,7 @@ import subprocess
 import sys
 
 import pytest
-from command_line import Called, settle, start
+from command_line import Called, start
 from sample import fill
 from watching import collect
 from workers import Process
@@ -23,10 +23,7 @@ from flowstore.store import doctor_files
 from flowstore.store.sqlite import SQLiteStore
 from flowstore.store.url import parse
 
-
-@pytest.fixture(autouse=True)
-def _folder(tmp_path, monkeypatch):
-    settle(tmp_path, monkeypatch)
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from command_line import Called, settle
+from command_line import Called
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from watching import collect, drops, log, query
@@ -294,11 +294,6 @@ def test_no_text_is_taken_for_a_token(text):
 
 
 # --- the command line -----------------------------------------------------------------------
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    settle(tmp_path, monkeypatch)
 
 
 @pytest.mark.usefixtures("folder")

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 
 import pytest
-from command_line import Called, settle
+from command_line import Called
 
 from flowstore import Retry, WorkflowEvent
 from flowstore.clock import to_microseconds
@@ -142,11 +142,10 @@ async def test_what_was_waited_for_and_what_was_closed_is_gone(make, clock):
         assert await workflow.run("r").outstanding() == []
 
 
-async def test_the_command_line_shows_it_and_no_token(make, clock, tmp_path, monkeypatch, capfd):
+async def test_the_command_line_shows_it_and_no_token(make, clock, folder, capfd):
     workflow, token = await waiting(make, clock)
     await workflow.close()
     path = str(workflow._runtime.url.path)
-    settle(tmp_path, monkeypatch)
 
     def look():
         """In a thread of its own: the command line has its own event loop."""

@@ -8,7 +8,6 @@ import contextlib
 import sqlite3
 
 import pytest
-from command_line import settle
 from watching import drops, log, query
 
 from flowstore import Retry, WorkflowEvent, WorkflowManager
@@ -23,9 +22,7 @@ DAY = 86_400 * 1_000_000
 STATUSES = ("completed", "failed", "cancelled")
 
 
-@pytest.fixture(autouse=True)
-def _folder(tmp_path, monkeypatch):
-    settle(tmp_path, monkeypatch)
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 def shop(store, clock=None, **options):

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
-from command_line import Called, settle
+from command_line import Called
 
 from flowstore import Context, Retry, WorkflowEvent, WorkflowManager
 from flowstore.cli.raised import error_text, event_error, type_of
@@ -134,12 +134,11 @@ def test_events_of_the_engine_have_it_in_their_data(name: str, data: str | None,
 
 
 @pytest.fixture
-def kitchen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def kitchen(folder: Path) -> None:
     """A run whose handler finds no spoon, twice."""
-    settle(tmp_path, monkeypatch)
 
     async def cook() -> None:
-        async with WorkflowManager("flowstore.db") as workflow:
+        async with WorkflowManager(folder / "flowstore.db") as workflow:
 
             async def look() -> None:
                 {}["spoon"]

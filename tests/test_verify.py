@@ -10,7 +10,6 @@ import random
 import sqlite3
 
 import pytest
-from command_line import settle
 
 from flowstore import WorkflowEvent, WorkflowManager
 from flowstore.store import chain
@@ -23,9 +22,7 @@ COLUMNS = (
 RUNS = {"one": 1, "many": 12, "más": 5, "none": 0}
 
 
-@pytest.fixture(autouse=True)
-def _folder(tmp_path, monkeypatch):
-    settle(tmp_path, monkeypatch)
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 @pytest.fixture(scope="module")
