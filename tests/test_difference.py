@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowstore.replay import ABSENT, Difference, differences
-from flowstore.replay.difference import covers
+from flowstore.replay import ABSENT, Difference
+from flowstore.replay.difference import covers, differences
 
 
 def found(expected: Any, actual: Any, path: str = "") -> list[tuple[str, Any, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,8 +11,11 @@ import pytest
 from flowstore import Context, Retry, WorkflowEvent, WorkflowManager
 from flowstore.errors import InvalidStateError, RunNotFoundError
 from flowstore.replay import ABSENT, Difference
+from flowstore.replay.begun import Arranged, EventKept, WaitEnded
 from flowstore.replay.folding import fold
 from flowstore.replay.history import PAGE
+from flowstore.store.base import DEADLINE_KEY
+from flowstore.testing import VirtualClock
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -86,7 +90,56 @@ async def test_what_a_handler_did(workflow: WorkflowManager):
         Difference("state.total", 15.5, 31.0),
         Difference("state.count", ABSENT, 1),
     )
-    assert (second.emitted, second.steps, second.arranged.timers) == ((), (), [])
+    assert (second.emitted, second.steps, second.arranged) == ((), (), Arranged())
+
+
+async def test_what_an_attempt_began_and_ended(tmp_path: Path):
+    clock = VirtualClock()
+    workflow = WorkflowManager(tmp_path / "runs.db", clock=clock)
+
+    @workflow.task
+    async def cut(length: int) -> int:
+        return length
+
+    @workflow.on("begin")
+    async def begin(_event: WorkflowEvent, ctx: Context) -> None:
+        ctx.submit(cut, 7)
+        ctx.submit_external("approval", timeout=60)
+        ctx.deadline(delay=3600)
+        ctx.schedule(WorkflowEvent("remind", {"to": "ann"}, {"by": "post"}), delay=5, key="note")
+        ctx.schedule(WorkflowEvent("remind"), delay=9, key="other")
+        ctx.collect("pair", "begin", count=2)
+
+    @workflow.on("change")
+    async def change(_event: WorkflowEvent, ctx: Context) -> None:
+        ctx.cancel("other")
+        ctx.cancel("note")
+        ctx.schedule(WorkflowEvent("remind"), delay=7, key="note")
+        ctx.cancel_deadline()
+
+    now = clock.moment
+    run = await settle(workflow, WorkflowEvent("begin", id="one"), WorkflowEvent("change"))
+    first, second = (each.arranged for each in await told(run))
+    assert [(task.name, task.kind) for task in first.tasks] == [
+        ("cut", "internal"),
+        ("approval", "external"),
+    ]
+    assert first.tasks[0].arguments == {"args": [7], "kwargs": {}}
+    timers = {timer.key: timer for timer in first.timers}
+    assert [(timer.kind, timer.due_at - now) for timer in first.timers] == [
+        ("limit", timedelta(seconds=60)),
+        ("deadline", timedelta(hours=1)),
+        ("timer", timedelta(seconds=5)),
+        ("timer", timedelta(seconds=9)),
+    ]
+    assert timers["note"].data == {"to": "ann"}
+    assert timers["note"].metadata == {"by": "post"}
+    assert first.timers[0].task_id == first.tasks[1].id
+    assert first.kept == (EventKept(key="pair", event_id="one"),)
+    assert (first.removed, first.waits, first.ended, first.used) == ((), (), (), ())
+    assert [timer.key for timer in second.timers] == ["note"]
+    assert second.removed == ("other", DEADLINE_KEY)
+    await workflow.close()
 
 
 async def test_attempts_that_failed(workflow: WorkflowManager):
@@ -167,13 +220,13 @@ async def test_a_handler_that_waits_is_told_of_in_parts(workflow: WorkflowManage
     assert parked.differences == (Difference("state.stage", ABSENT, "waiting"),)
     assert [event.name for event in parked.emitted] == ["asked"]
     assert [step.name for step in parked.steps] == ["first"]
-    assert [row.name for row in parked.arranged.parked] == ["approved"]
+    assert [wait.name for wait in parked.arranged.waits] == ["approved"]
     assert (went_on.origin, went_on.handler, went_on.outcome) == (1, "publish", "handled")
     assert (went_on.event.name, went_on.position) == ("approved", went_on.event.position)
     assert went_on.differences == (Difference("state.stage", "waiting", "by alex"),)
     assert [event.name for event in went_on.emitted] == ["published"]
     assert [step.name for step in went_on.steps] == ["second"]
-    assert went_on.arranged.woken == [(1, "publish")]
+    assert went_on.arranged == Arranged(ended=(WaitEnded(position=1, handler="publish"),))
 
     (alone,) = await told(run, after=1)
     assert alone == went_on

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from flowstore import Context, Retry, WorkflowEvent, WorkflowManager
 from flowstore.change import apply
-from flowstore.replay import differences
+from flowstore.replay.difference import differences
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+import flowstore.replay
+
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "flowstore"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -61,6 +63,11 @@ def test_every_exemption_has_its_reason() -> None:
         for rules, reason in EXEMPTION.findall(module.read_text(encoding="utf-8")):
             (explained if reason else unexplained).add((str(module.relative_to(ROOT)), rules))
     assert unexplained - explained == set()
+
+
+def test_what_is_public_to_replay_is_documented() -> None:
+    page = (ROOT / "docs" / "replaying.md").read_text(encoding="utf-8")
+    assert set(flowstore.replay.__all__) - set(re.findall(r"`(\w+)`", page)) == set()
 
 
 @pytest.mark.parametrize("name", ["flowstore.replay", "flowstore.replay.portable"])

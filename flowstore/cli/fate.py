@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from flowstore.cli.output import counted, time_text
 from flowstore.cli.raised import error_text
-from flowstore.cli.words import said, wait_words, where_of
+from flowstore.cli.words import said, wait_words
 from flowstore.door import decode_json
 from flowstore.events import QUIET
+from flowstore.replay.begun import wait_of
 from flowstore.replay.origins import origin_of
 from flowstore.replay.record import EDITED
 from flowstore.store.arranged import read as read_arranged
@@ -143,11 +144,11 @@ def _tell_retried(found: Traces, row: TransitionRow) -> Fate:
 def _fate_early(found: Traces) -> Fate | None:
     for row in found.parked:
         if row.kind != "wait":
-            return Fate("early", f"{row.handler} {wait_words(row)}")
+            return Fate("early", f"{row.handler} {wait_words(wait_of(row))}")
     for kept in found.collected:
         return Fate("early", f"it is kept under {kept.key} until the others are there")
     for row in found.parked:
-        return Fate("waiting", f"{row.handler} {wait_words(row)}")
+        return Fate("waiting", f"{row.handler} {wait_words(wait_of(row))}")
     return None
 
 
@@ -206,14 +207,15 @@ def waiters(found: Traces) -> list[Waiter]:
 
 
 def _fit(parked: ParkedRow, event: StoredEvent, is_woken: bool) -> str:
-    text = wait_words(parked)
+    wait = wait_of(parked)
+    text = wait_words(wait)
     if is_woken:
         return f"{text}: this was it"
     data: Any = decode_json(event.data)
     held = cast("dict[str, Any]", data) if isinstance(data, dict) else {}
     misfits = [
         f"{key} {json.dumps(held[key], ensure_ascii=False)}" if key in held else f"no {key}"
-        for key, value in where_of(parked).items()
+        for key, value in wait.where.items()
         if key not in held or json.dumps(held[key]) != json.dumps(value)
     ]
     if misfits:

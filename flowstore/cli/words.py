@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, cast
 
 from flowstore.cli import output
 from flowstore.cli.raised import type_of
 from flowstore.clock import to_microseconds
-from flowstore.store.base import DEADLINE_KEY, OURS
+from flowstore.store.base import DEADLINE_KEY
 
 if TYPE_CHECKING:
     from datetime import timedelta
 
     from flowstore.events import WorkflowEvent
     from flowstore.replay import Step, Transition
-    from flowstore.store.base import Outstanding, ParkedRow, TimerRow
+    from flowstore.replay.begun import Arranged, TimerSet, WaitBegun
 
 _MILLISECOND = 1_000
 _SECOND = 1_000_000
 _MINUTE = 60
-_ROWS = ("tasks", "timers", "parked", "collected")
 
 
 def span(microseconds: int) -> str:
@@ -107,57 +108,54 @@ def _step_json(step: Step) -> dict[str, Any]:
     }
 
 
-def arranged_json(arranged: Outstanding) -> dict[str, Any]:
+def arranged_json(arranged: Arranged) -> dict[str, Any]:
     """Return what began and ended as JSON has it; what is empty is left out."""
-    found: dict[str, Any] = {}
-    for part in _ROWS:
-        rows = [output.to_json(row) for row in getattr(arranged, part)]
-        if rows:
-            found[part] = [
-                {name: value for name, value in row.items() if name != "run_id"} for row in rows
-            ]
-    for part in ("cancelled", "woken", "spent"):
-        if getattr(arranged, part):
-            found[part] = getattr(arranged, part)
-    return found
+    return {part: each for part, each in _plain(asdict(arranged)).items() if each}
 
 
-def arranged_words(arranged: Outstanding) -> list[str]:
+def _plain(value: Any) -> Any:
+    """Return a value with its times as texts."""
+    match value:
+        case dict():
+            return {key: _plain(each) for key, each in cast("dict[str, Any]", value).items()}
+        case list() | tuple():
+            return [_plain(each) for each in cast("list[Any]", value)]
+        case datetime():
+            return output.time_text(to_microseconds(value))
+        case _:
+            return value
+
+
+def arranged_words(arranged: Arranged) -> list[str]:
     """Say what began and ended, each in a few words."""
-    found = [f"goes on at {position} with {handler}" for position, handler in arranged.woken]
-    found += [f"began task {row.name} ({row.kind}, {row.id})" for row in arranged.tasks]
+    found = [f"goes on at {each.position} with {each.handler}" for each in arranged.ended]
+    found += [f"began task {each.name} ({each.kind}, {each.id})" for each in arranged.tasks]
+    found += map(_timer_words, arranged.timers)
+    for wait in arranged.waits:
+        until = None if wait.until is None else output.time_text(to_microseconds(wait.until))
+        found.append(wait_words(wait) + ("" if until is None else f", until {until}"))
     found += [
-        _timer_words(row) for row in arranged.timers if not row.key.startswith(f"{OURS}wait/")
+        "removed the deadline" if key == DEADLINE_KEY else f"removed timer {key}"
+        for key in arranged.removed
     ]
-    ends = {row.key: row.due_at for row in arranged.timers}
-    for row in arranged.parked:
-        due_at = ends.get(f"{OURS}wait/{row.position}/{row.handler}")
-        until = "" if due_at is None else f", until {output.time_text(due_at)}"
-        found.append(wait_words(row) + until)
-    found += [f"removed timer {key}" for key in arranged.cancelled if not key.startswith(OURS)]
-    found += [f"kept event {row.event_id} under {row.key}" for row in arranged.collected]
-    found += [f"used event {event_id} kept under {key}" for key, event_id in arranged.spent]
+    found += [f"kept event {each.event_id} under {each.key}" for each in arranged.kept]
+    found += [f"used event {each.event_id} kept under {each.key}" for each in arranged.used]
     return found
 
 
-def _timer_words(row: TimerRow) -> str:
-    due = f"due {output.time_text(row.due_at)}"
-    if row.key == DEADLINE_KEY:
+def _timer_words(timer: TimerSet) -> str:
+    due = f"due {output.time_text(to_microseconds(timer.due_at))}"
+    if timer.kind == "deadline":
         return f"set the deadline, {due}"
-    if row.task_id is not None:
-        return f"set the time limit of task {row.task_id}, {due}"
-    return f"set timer {row.key}: {row.name}, {due}"
+    if timer.kind == "limit":
+        return f"set the time limit of task {timer.task_id}, {due}"
+    return f"set timer {timer.key}: {timer.name}, {due}"
 
 
-def wait_words(row: ParkedRow) -> str:
+def wait_words(wait: WaitBegun) -> str:
     """Say what a parked handler waits for."""
-    verb = "waits for" if row.kind == "wait" else "put its event off until"
-    return f"{verb} {row.name or 'its time'}{where_words(where_of(row))}"
-
-
-def where_of(row: ParkedRow) -> dict[str, Any]:
-    """Return what an event must have in its data that a parked handler waits for."""
-    return (json.loads(row.condition).get("where") or {}) if row.condition else {}
+    verb = "waits for" if wait.kind == "wait" else "put its event off until"
+    return f"{verb} {wait.name or 'its time'}{where_words(wait.where)}"
 
 
 def where_words(where: dict[str, Any]) -> str:

@@ -11,14 +11,22 @@ waits), `order` (of handlers) and `users_code` (where it went wrong); `report` i
 Forks (ADR 15): `fork` makes one, of what `cut` leaves of a run and how it stood then (`standing`);
 `patch` edits it, `fork_writing` puts it into a store. `parting` tells where two runs part.
 
-History: `history`, page by page. Who did what: `heard` (what attempts have told), `origins` (those
-of a page), `authors` (the whole run). Values: `difference` (two of them), `folding` (what a change
-makes different).
+History: `history`, page by page, with what was `begun`. Who did what: `heard` (what attempts have
+told), `origins` (those of a page), `authors` (the whole run). Values: `difference` (two of them),
+`folding` (what a change makes different).
 
 Files of runs (ADR 14): `portable`.
 """
 
-from flowstore.replay.difference import ABSENT, Absent, Difference, differences
+from flowstore.replay.begun import (
+    Arranged,
+    EventKept,
+    TaskBegun,
+    TimerSet,
+    WaitBegun,
+    WaitEnded,
+)
+from flowstore.replay.difference import ABSENT, Difference
 from flowstore.replay.history import Step, Transition
 from flowstore.replay.portable.files import write_file
 from flowstore.replay.portable.reading import FileLimits, read_file
@@ -27,15 +35,19 @@ from flowstore.replay.rerun import rerun
 
 __all__ = [
     "ABSENT",
-    "Absent",
+    "Arranged",
     "Difference",
     "Divergence",
+    "EventKept",
     "FileLimits",
     "Moment",
     "Report",
     "Step",
+    "TaskBegun",
+    "TimerSet",
     "Transition",
-    "differences",
+    "WaitBegun",
+    "WaitEnded",
     "read_file",
     "rerun",
     "write_file",

@@ -12,15 +12,15 @@ from flowstore.change import replay
 from flowstore.clock import to_datetime
 from flowstore.door import decode_json
 from flowstore.events import WorkflowEvent
+from flowstore.replay.begun import Arranged, arranged_by
 from flowstore.replay.folding import fold
 from flowstore.replay.origins import Origins, origin_of
-from flowstore.store.arranged import read as read_arranged
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from flowstore.replay.difference import Difference
-    from flowstore.store.base import Outstanding, Reader, StepRow, StoredEvent, TransitionRow
+    from flowstore.store.base import Reader, StepRow, StoredEvent, TransitionRow
     from flowstore.store.excerpt import Excerpt
 
     Envelope = Callable[[StoredEvent, str], WorkflowEvent]
@@ -69,7 +69,7 @@ class Transition:
         change: the same as recorded, see `flowstore.change`; None if it changed nothing.
         emitted: the events that it emitted, in order.
         steps: the steps that it ran, as they began; not those whose results were there before.
-        arranged: the tasks, timers, waits and collected events that it began or ended.
+        arranged: which tasks, timers, waits and collected events it began or ended.
         started_at: when it began, in UTC.
         duration: how long it took.
         error: what went wrong; None if it did not fail.
@@ -88,7 +88,7 @@ class Transition:
     change: str | None
     emitted: tuple[WorkflowEvent, ...]
     steps: tuple[Step, ...]
-    arranged: Outstanding
+    arranged: Arranged
     started_at: datetime
     duration: timedelta
     error: str | None
@@ -199,7 +199,7 @@ class _History:
             change=row.change,
             emitted=tuple(self._envelope(event, self._name) for event in emitted),
             steps=tuple(map(_step, steps)),
-            arranged=read_arranged(row.arranged, row.run_id),
+            arranged=arranged_by(row),
             started_at=to_datetime(row.started_at),
             duration=timedelta(microseconds=row.duration),
             error=row.error,
