@@ -11,11 +11,15 @@ from inbox import drafted, undisturbed  # noqa: F401 - fixtures
 from sample import fill
 
 from flowstore import WorkflowManager
+from flowstore.store.readonly import open_queries
+from flowstore.store.url import StoreUrl
 from flowstore.testing import VirtualClock
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
+
+    from flowstore.store.queries import Queries
 
 
 def pytest_configure() -> None:
@@ -48,6 +52,12 @@ def filled(folder: Path) -> Path:
     path = folder / "flowstore.db"
     fill(path)
     return path
+
+
+@pytest.fixture
+def queries(filled: Path) -> Queries:
+    """What reads the filled database."""
+    return open_queries(StoreUrl(filled))
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import sqlite3
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sample import fill, writing
+from sample import writing
 
 from flowstore.errors import (
     StoreBusyError,
@@ -24,21 +24,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    path = tmp_path / "runs.db"
-    fill(path)
-    return path
-
-
 def _translated(action: Any) -> StoreError:
     with pytest.raises((sqlite3.Error, OSError)) as caught:
         action()
     return translate(caught.value, "runs.db")
 
 
-def test_a_full_disk(path: Path):
-    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+def test_a_full_disk(filled: Path):
+    with contextlib.closing(sqlite3.connect(filled, isolation_level=None)) as connection:
         pages = connection.execute("PRAGMA page_count").fetchone()[0]
         connection.execute(f"PRAGMA max_page_count={pages}")
         connection.execute("CREATE TEMP TABLE big AS SELECT randomblob(100000) AS value")
@@ -49,35 +42,35 @@ def test_a_full_disk(path: Path):
     assert str(error).startswith("runs.db: the disk is full; nothing of this commit was written")
 
 
-def test_a_database_that_may_not_be_written(path: Path):
-    uri = f"{path.as_uri()}?mode=ro"
+def test_a_database_that_may_not_be_written(filled: Path):
+    uri = f"{filled.as_uri()}?mode=ro"
     with contextlib.closing(sqlite3.connect(uri, uri=True)) as connection:
         error = _translated(lambda: connection.execute("DELETE FROM run"))
     assert isinstance(error, StoreUnavailableError)
     assert "read-only" in str(error)
 
 
-def test_a_database_that_was_deleted_while_open(path: Path):
-    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+def test_a_database_that_was_deleted_while_open(filled: Path):
+    with contextlib.closing(sqlite3.connect(filled, isolation_level=None)) as connection:
         connection.execute("PRAGMA journal_mode=DELETE")
-        path.unlink()
+        filled.unlink()
         error = _translated(lambda: connection.execute("DELETE FROM run"))
     assert isinstance(error, StoreUnavailableError)
     assert "moved or deleted" in str(error)
 
 
-def test_a_locked_database(path: Path):
+def test_a_locked_database(filled: Path):
     with (
-        writing(path),
-        contextlib.closing(sqlite3.connect(path, isolation_level=None, timeout=0)) as connection,
+        writing(filled),
+        contextlib.closing(sqlite3.connect(filled, isolation_level=None, timeout=0)) as connection,
     ):
         error = _translated(lambda: connection.execute("BEGIN IMMEDIATE"))
     assert isinstance(error, StoreBusyError)
     assert "busy_timeout" in str(error)
 
 
-def test_a_closed_connection(path: Path):
-    connection = sqlite3.connect(path)
+def test_a_closed_connection(filled: Path):
+    connection = sqlite3.connect(filled)
     connection.close()
     assert isinstance(_translated(lambda: connection.execute("SELECT 1")), StoreClosedError)
 

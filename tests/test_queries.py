@@ -16,7 +16,6 @@ from sample import (
     add_run,
     add_snapshot,
     add_transition,
-    fill,
     writing,
 )
 from sqlalchemy import event
@@ -28,18 +27,6 @@ from flowstore.store.url import StoreUrl
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    path = tmp_path / "runs.db"
-    fill(path)
-    return path
-
-
-@pytest.fixture
-def queries(path: Path) -> Queries:
-    return open_queries(StoreUrl(path))
 
 
 # --- runs ----------------------------------------------------------------------------
@@ -109,8 +96,8 @@ async def test_transitions_between_positions(queries: Queries):
 # --- state ---------------------------------------------------------------------------
 
 
-async def test_state_starts_from_the_last_snapshot(path: Path):
-    with writing(path) as connection:
+async def test_state_starts_from_the_last_snapshot(filled: Path):
+    with writing(filled) as connection:
         add_run(connection, 9, "long", head=6, cursor=6)
         for position in range(1, 7):
             add_event(connection, 9, position, "step")
@@ -119,7 +106,7 @@ async def test_state_starts_from_the_last_snapshot(path: Path):
         add_transition(connection, 9, 6, 8, handler="third")
         add_snapshot(connection, 9, 2, "state 2")
         add_snapshot(connection, 9, 4, "state 4")
-    queries = open_queries(StoreUrl(path))
+    queries = open_queries(StoreUrl(filled))
     assert await queries.read_state("long") == ("state 4", ["change 5", "change 6", "change 7"])
     assert await queries.read_state("long", at=5) == ("state 4", ["change 5"])
     assert await queries.read_state("long", at=4) == ("state 4", [])
@@ -129,25 +116,25 @@ async def test_state_starts_from_the_last_snapshot(path: Path):
     assert await queries.read_state("no such run") == (None, [])
 
 
-async def test_a_snapshot_before_the_first_event_counts(path: Path):
-    with writing(path) as connection:
+async def test_a_snapshot_before_the_first_event_counts(filled: Path):
+    with writing(filled) as connection:
         add_run(connection, 9, "fork", head=1, cursor=1)
         add_event(connection, 9, 1, "step")
         add_transition(connection, 9, 1, 1, change="change 1")
         add_snapshot(connection, 9, 0, "state 0")
-    queries = open_queries(StoreUrl(path))
+    queries = open_queries(StoreUrl(filled))
     assert await queries.read_state("fork") == ("state 0", ["change 1"])
     assert await queries.read_state("fork", at=0) == ("state 0", [])
 
 
-async def test_state_is_of_one_moment(path: Path):
+async def test_state_is_of_one_moment(filled: Path):
     """Snapshot and changes agree while a writer moves both on (G12)."""
-    with writing(path) as connection:
+    with writing(filled) as connection:
         add_run(connection, 9, "busy", head=0, cursor=0)
     stop = threading.Event()
-    writer = threading.Thread(target=_write_states, args=(path, stop))
+    writer = threading.Thread(target=_write_states, args=(filled, stop))
     writer.start()
-    queries = open_queries(StoreUrl(path))
+    queries = open_queries(StoreUrl(filled))
     seen: set[int] = set()
     try:
         while len(seen) < 20:
@@ -214,18 +201,18 @@ async def test_dead_letters_come_with_their_event(queries: Queries):
     assert await queries.list_dead("mail") == []
 
 
-async def test_dead_letters_of_all_runs_come_youngest_first(path: Path):
-    with writing(path) as connection:
+async def test_dead_letters_of_all_runs_come_youngest_first(filled: Path):
+    with writing(filled) as connection:
         add_event(connection, 3, 2, "reply")
         add_transition(connection, 3, 2, 2, outcome="dead", started_at=START + 9 * SECOND)
-    queries = open_queries(StoreUrl(path))
+    queries = open_queries(StoreUrl(filled))
     assert [dead.correlation_id for dead in await queries.list_dead()] == ["mail", "order-1"]
     assert [dead.correlation_id for dead in await queries.list_dead(limit=1)] == ["mail"]
 
 
-async def test_dead_letters_are_found_by_their_index(path: Path):
+async def test_dead_letters_are_found_by_their_index(filled: Path):
     """Listing them does not read every transition (G11)."""
-    engine = read_only_engine(StoreUrl(path))
+    engine = read_only_engine(StoreUrl(filled))
     executed: list[tuple[str, Any]] = []
     event.listen(
         engine.sync_engine,
@@ -234,7 +221,7 @@ async def test_dead_letters_are_found_by_their_index(path: Path):
     )
     await Queries(engine.connect, "runs.db").list_dead(limit=5)
     statement, parameters = executed[-1]
-    with contextlib.closing(sqlite3.connect(path)) as connection:
+    with contextlib.closing(sqlite3.connect(filled)) as connection:
         plan = connection.execute(f"EXPLAIN QUERY PLAN {statement}", parameters).fetchall()
     assert any("ix_transition_dead" in row[3] for row in plan)
 
@@ -248,13 +235,13 @@ async def test_unhandled_events_were_neither_handled_nor_dropped(queries: Querie
     assert await queries.list_unhandled("order-2") == []
 
 
-async def test_pending_events_are_not_unhandled(path: Path):
-    with writing(path) as connection:
+async def test_pending_events_are_not_unhandled(filled: Path):
+    with writing(filled) as connection:
         add_run(connection, 9, "waiting", status="running", head=2, cursor=1)
         add_event(connection, 9, 1, "one")
         add_event(connection, 9, 2, "two")
         add_drop(connection, 1, "event-1", "stale")
-    unhandled = await open_queries(StoreUrl(path)).list_unhandled("waiting")
+    unhandled = await open_queries(StoreUrl(filled)).list_unhandled("waiting")
     assert [event.name for _, event in unhandled] == ["one"]
 
 

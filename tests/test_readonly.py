@@ -27,48 +27,36 @@ if TYPE_CHECKING:
     from flowstore.store.queries import Queries
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    path = tmp_path / "runs.db"
-    fill(path)
-    return path
-
-
-@pytest.fixture
-def queries(path: Path) -> Queries:
-    return open_queries(StoreUrl(path))
-
-
-async def test_the_engine_cannot_write(path: Path):
-    engine = read_only_engine(StoreUrl(path))
+async def test_the_engine_cannot_write(filled: Path):
+    engine = read_only_engine(StoreUrl(filled))
     async with engine.connect() as connection:
         with pytest.raises(OperationalError, match="readonly"):
             await connection.execute(text("DELETE FROM run"))
 
 
-async def test_reading_changes_no_byte_of_the_database(path: Path, queries: Queries):
-    before = _content(path)
+async def test_reading_changes_no_byte_of_the_database(filled: Path, queries: Queries):
+    before = _content(filled)
     await queries.list_runs()
     await queries.count("order-1")
-    assert _content(path) == before
+    assert _content(filled) == before
 
 
 def _content(path: Path) -> bytes:
     return path.read_bytes()
 
 
-async def test_reading_never_waits_for_the_writer(path: Path, queries: Queries):
-    with writing(path) as connection:
+async def test_reading_never_waits_for_the_writer(filled: Path, queries: Queries):
+    with writing(filled) as connection:
         add_run(connection, 9, "uncommitted")
         assert await queries.get_run("uncommitted") is None
     assert await queries.get_run("uncommitted") is not None
 
 
-async def test_a_writer_never_waits_for_readers(path: Path):
-    engine = read_only_engine(StoreUrl(path))
+async def test_a_writer_never_waits_for_readers(filled: Path):
+    engine = read_only_engine(StoreUrl(filled))
     async with engine.connect() as reader:
         assert await reader.scalar(text("SELECT count(*) FROM run")) == 3
-        with writing(path) as connection:
+        with writing(filled) as connection:
             add_run(connection, 9, "new")
         assert await reader.scalar(text("SELECT count(*) FROM run")) == 3
 
@@ -85,10 +73,10 @@ async def test_any_file_name_works(tmp_path: Path, name: str):
 
 
 async def test_a_relative_path_is_of_the_folder_it_was_given_in(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+    filled: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.chdir(path.parent)
-    queries = open_queries(StoreUrl(Path("runs.db")))
+    monkeypatch.chdir(filled.parent)
+    queries = open_queries(StoreUrl(Path("flowstore.db")))
     monkeypatch.chdir("/")
     assert await queries.get_run("order-1") is not None
 
@@ -152,12 +140,12 @@ async def test_a_file_that_is_no_database(tmp_path: Path):
     assert "is not a database" in await _refused(path, StoreCorruptError)
 
 
-async def test_a_damaged_database(path: Path):
-    with contextlib.closing(sqlite3.connect(path)) as connection:
+async def test_a_damaged_database(filled: Path):
+    with contextlib.closing(sqlite3.connect(filled)) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         connection.execute("PRAGMA journal_mode=DELETE")
-    _damage(path)
-    assert "restore a backup" in await _refused(path, StoreCorruptError)
+    _damage(filled)
+    assert "restore a backup" in await _refused(filled, StoreCorruptError)
 
 
 def _damage(path: Path) -> None:
@@ -184,11 +172,11 @@ async def test_an_older_table(tmp_path: Path):
 @pytest.mark.parametrize(
     ("revision", "remedy"), [("0003", "flowstore db upgrade"), ("0999", "a newer flowstore-engine")]
 )
-async def test_another_revision_is_told_by_its_number(path: Path, revision: str, remedy: str):
-    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+async def test_another_revision_is_told_by_its_number(filled: Path, revision: str, remedy: str):
+    with contextlib.closing(sqlite3.connect(filled, isolation_level=None)) as connection:
         connection.execute("UPDATE flowstore_version SET version_num = ?", (revision,))
         connection.execute("ALTER TABLE run RENAME COLUMN workflow TO kind")
-    told = await _refused(path, SchemaError)
+    told = await _refused(filled, SchemaError)
     assert f"at revision {revision}, and this looks at revision" in told
     assert remedy in told
 
@@ -209,11 +197,11 @@ def test_a_read_only_folder_can_be_looked_at():
     """There is no WAL, and none can be made beside the database."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        fill(folder / "runs.db")
+        fill(folder / "flowstore.db")
         folder.chmod(0o555)
         try:
             done = subprocess.run(
-                [sys.executable, "-c", _READ_AS_SOMEONE_ELSE, str(folder / "runs.db")],
+                [sys.executable, "-c", _READ_AS_SOMEONE_ELSE, str(folder / "flowstore.db")],
                 capture_output=True,
                 text=True,
                 check=False,
