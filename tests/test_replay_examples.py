@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import hashlib
 import importlib
 import itertools
 import json
+import sqlite3
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -65,6 +67,16 @@ async def test_the_writing_pipeline(tmp_path):
     reports = await execute_again(tmp_path, pipeline)
     assert len(reports) == 12
     assert {each.status for each in reports} >= {"waiting", "completed"}
+
+
+def test_a_pipeline_that_is_only_looked_at_leaves_no_connection_open():
+    library = importlib.import_module("writing.tools").Library()
+    index = library._index
+    assert index.execute("SELECT 1").fetchone() == (1,)
+    del library
+    gc.collect()
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        index.execute("SELECT 1")
 
 
 async def test_the_weather_assistant(tmp_path):

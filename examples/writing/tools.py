@@ -11,6 +11,7 @@ import json
 import os
 import re
 import sqlite3
+import weakref
 from contextlib import closing
 from datetime import date, timedelta
 from pathlib import Path
@@ -115,7 +116,9 @@ class Library:
     """Past articles, searched with SQLite's FTS5; the index is in memory."""
 
     def __init__(self, folder: Path = ARTICLES) -> None:
-        self._index = sqlite3.connect(":memory:")
+        # Any thread may collect what nobody has closed, as when the pipeline is only looked at.
+        self._index = sqlite3.connect(":memory:", check_same_thread=False)
+        self._close = weakref.finalize(self, self._index.close)
         self._index.execute(
             "CREATE VIRTUAL TABLE article USING fts5(title, text,"
             " tokenize = 'porter unicode61 remove_diacritics 2')"
@@ -128,7 +131,7 @@ class Library:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._index.close()
+        self._close()
 
     async def search(self, topic: str) -> list[str]:
         """Return the titles of the two articles that have most to do with a topic."""
