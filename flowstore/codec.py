@@ -322,7 +322,8 @@ class Codec:
         if len(text) > max_length:
             problem = f"has {len(text)} characters and the limit is {max_length}; shorten it"
             raise ValueTooLargeError(path, problem)
-        encode_json(text, path, max_bytes=12 * max_length + 2, max_depth=1)
+        if not text.isprintable():  # as no text is with a NUL or a lone surrogate, and some others
+            encode_json(text, path, max_bytes=12 * max_length + 2, max_depth=1)
 
     def check_id(self, text: str) -> None:
         """Refuse an event's id that is no proper text, or has the shape of the engine's own.

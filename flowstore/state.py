@@ -282,7 +282,8 @@ class State:
             text = _dumps(operations)
         except TypeError:  # a lone surrogate in a key
             raise self._refusal(document) from None
-        if b"\\u0000" in text:
+        change = text.decode()
+        if "\\u0000" in change:
             self._check_nul(document, operations)
         total = self._sum(gone, fresh)
         perform(self._saved, operations)
@@ -292,7 +293,7 @@ class State:
         self._total = total
         self._keys = keys
         self._since += len(text) + _PER_CHANGE
-        return text.decode()
+        return change
 
     def _arrange(
         self, document: dict[str, Any], changed: dict[str, list[Operation]]
@@ -332,7 +333,7 @@ class State:
         for key in gone:
             total -= _cost(key) + sizes[key]
         for key, item in fresh.items():
-            size = item if type(item) is int else len(cast("bytes", item))
+            size = item if isinstance(item, int) else len(item)
             old = sizes.get(key)
             total += _cost(key) + size if old is None else size - old
         if total >= self._kind.limits.state_bytes:
@@ -352,14 +353,13 @@ class State:
     def _note(self, fresh: dict[str, bytes | int]) -> None:
         """Remember the JSON of what was saved; of a list of str that grew, only its size."""
         for key, item in fresh.items():
-            if type(item) is int:
+            if isinstance(item, int):
                 self._sizes[key] = item
                 continue
-            text = cast("bytes", item)
-            size = self._sizes[key] = len(text)
+            size = self._sizes[key] = len(item)
             strings = size >= _LIST_OF_STR and _is_list_of_str(self._saved[key])
             # A copy: orjson's own bytes take 4 KB at least, however short the text is.
-            self._texts[key] = None if strings else bytes(memoryview(text))
+            self._texts[key] = None if strings else bytes(memoryview(item))
 
 
 def _cost(key: str) -> int:
