@@ -18,10 +18,10 @@ from flowstore.errors import (
     StoreUnavailableError,
 )
 from flowstore.store import base, chain, schema, statements
+from flowstore.store.bulk import Bulk
 from flowstore.store.claims import Claims
 from flowstore.store.execute import RolledBackError, UserStatements
 from flowstore.store.failures import translate
-from flowstore.store.inserts import Inserts
 from flowstore.store.leases import LEASE_SECONDS, Leases
 from flowstore.store.ledger import Ledger
 from flowstore.store.rows import Rows
@@ -80,7 +80,7 @@ class Session:
         self._turn = turn
         self._patience = patience
         self._sql = statements.build()
-        self._inserts = Inserts(connection)
+        self._bulk = Bulk(connection)
         self._rows = Rows(connection, self._sql, self.leases)
         self._outstanding = WaitingRows(connection)
         self._ledger = Ledger(self._rows, self._outstanding)
@@ -237,7 +237,7 @@ class Session:
         return restore(self._connection, self._rows, operation)
 
     def _flush(self) -> None:
-        ledger, sql, insert = self._ledger, self._sql, self._inserts.rows
+        ledger, insert = self._ledger, self._bulk.insert
         hashes = self._chained(ledger.events)
         insert(schema.run, [run.values() for run in ledger.new_runs])
         for run in ledger.new_runs:
@@ -248,12 +248,11 @@ class Session:
             for run in ledger.moved.values()
             if run.id not in ledger.changed
         ]
-        changed = [_changed_values(run) for run in ledger.changed.values()]
-        for text, values in ((sql.change_run, changed), (sql.move_run, moved)):
-            if values:
-                self._connection.executemany(text, values)
+        self._bulk.change_runs([_changed_values(run) for run in ledger.changed.values()])
+        if moved:
+            self._connection.executemany(self._sql.move_run, moved)
         if hashes:
-            self._inserts.columns(schema.event, (*zip(*ledger.events, strict=True), hashes))
+            self._bulk.insert_columns(schema.event, (*zip(*ledger.events, strict=True), hashes))
         insert(schema.transition, ledger.transitions)
         insert(schema.snapshot, ledger.snapshots)
         insert(schema.step, ledger.steps)

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import BindParameter, bindparam, insert, select, update
+from sqlalchemy import BindParameter, bindparam, insert, null, select, update
 from sqlalchemy.dialects import sqlite
 
 from flowstore.store import schema
 from flowstore.store.base import RunRow, StoredEvent
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from sqlalchemy import Table
     from sqlalchemy.sql import ClauseElement
 
@@ -41,13 +43,12 @@ def insert_text(table: Table, columns: tuple[str, ...], prefix: str | None = Non
     return compile_text(statement, columns)
 
 
-def _update_run(*columns: str) -> str:
+def update_run(*columns: str, empty: Collection[str] = ()) -> str:
+    """Return the SQL that sets columns of a run, whose id comes last, and empties others."""
     run = schema.run
-    statement = (
-        update(run)
-        .where(run.c.id == bindparam("key"))
-        .values({name: bindparam(name) for name in columns})
-    )
+    values: dict[str, Any] = {name: bindparam(name) for name in columns}
+    values |= dict.fromkeys(empty, null())
+    statement = update(run).where(run.c.id == bindparam("key")).values(values)
     return compile_text(statement, (*columns, "key"))
 
 
@@ -55,7 +56,6 @@ class Statements(NamedTuple):
     """SQL texts by what they do."""
 
     move_run: str
-    change_run: str
     run_by_name: str
     run_by_id: str
     event_by_id: str
@@ -190,10 +190,8 @@ def _selects_of_work() -> dict[str, Any]:
 def build() -> Statements:
     """Compile every statement; done once a store."""
     hot = ("head", "cursor", "state_version", "updated_at", "chain")
-    rest = ("status", "head", "cursor", "state_version", "epoch", "owner", "ready_at")
     texts = {name: compile_text(*pair) for name, pair in _selects().items()}
     return Statements(
-        move_run=_update_run(*hot),
-        change_run=_update_run(*rest, "result", "reason", "updated_at", "waits", "tasks", "chain"),
+        move_run=update_run(*hot),
         **texts,
     )
