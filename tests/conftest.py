@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from command_line import settle
 from inbox import drafted, undisturbed  # noqa: F401 - fixtures
+from ledgers import owned, world  # noqa: F401 - fixtures
 from sample import fill
 
 from flowstore import WorkflowManager

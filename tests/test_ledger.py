@@ -3,171 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import pytest
+from ledgers import NOW, World, new, step, timer, transition
 
-from flowstore.errors import (
-    ConfigurationError,
-    EventConflictError,
-    LeaseLostError,
-    RunNotFoundError,
-)
-from flowstore.store.base import (
-    Append,
-    Close,
-    Commit,
-    Fire,
-    Loaded,
-    NewEvent,
-    Outstanding,
-    RunRow,
-    StepRow,
-    StoredEvent,
-    TimerRow,
-    TransitionRow,
-)
-from flowstore.store.ledger import Ledger
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from flowstore.store import base
-    from flowstore.store.lookup import WaitingLookup
-
-NOW = 1_000_000
-
-
-class Memory:
-    """A `Lookup` over dictionaries."""
-
-    has_pruned = False
-
-    def __init__(self) -> None:
-        self.runs: dict[str, RunRow] = {}
-        self.events: dict[tuple[int, str], StoredEvent] = {}
-        self.dead: set[str] = set()
-        self.timers: dict[str, TimerRow] = {}
-        self.loads: list[int] = []
-        self.states: list[int] = []
-
-    def run(self, correlation_id: str) -> RunRow | None:
-        return self.runs.get(correlation_id)
-
-    def run_by_id(self, run_id: int) -> RunRow | None:
-        return next((run for run in self.runs.values() if run.id == run_id), None)
-
-    def add_run(self, correlation_id: str, workflow: str, now: int) -> RunRow:
-        number = len(self.runs) + 1
-        row = RunRow(
-            number, correlation_id, workflow, "idle", 0, 0, 0, 0, None, None, None, None, None,
-            now, now,
-        )  # fmt: skip
-        self.runs[correlation_id] = row
-        return row
-
-    def event(self, run_id: int, event_id: str) -> StoredEvent | None:
-        return self.events.get((run_id, event_id))
-
-    def names_between(self, run_id: int, after: int, until: int) -> list[tuple[int, str, str]]:
-        return [
-            (event.position, event.id, event.name)
-            for event in self.events.values()
-            if event.run_id == run_id and after < event.position <= until
-        ]
-
-    def load(self, _: RunRow, cached_version: int) -> Loaded:
-        self.loads.append(cached_version)
-        return Loaded()
-
-    def load_state(self, run: RunRow) -> Loaded:
-        self.states.append(run.id)
-        return Loaded(state="{}")
-
-    def has_lost_lease(self, owner: str) -> bool:
-        return owner in self.dead
-
-    def set_timers(self, _: int, cancelled: Sequence[str], timers: Sequence[TimerRow]) -> int:
-        before = len(self.timers)
-        for key in cancelled:
-            self.timers.pop(key, None)
-        self.timers |= {timer.key: timer for timer in timers}
-        return len(self.timers) - before
-
-    def clear(self, _: int) -> None:
-        self.timers.clear()
-
-    def due_timers(self, _: str, now: int, limit: int) -> list[TimerRow]:
-        due = sorted((timer.due_at, key) for key, timer in self.timers.items())
-        return [self.timers.pop(key) for at, key in due[:limit] if at <= now]
-
-    def next_timer(self, _: str) -> int | None:
-        return min((timer.due_at for timer in self.timers.values()), default=None)
-
-
-class World:
-    """A ledger over a memory that keeps what the ledger would write."""
-
-    def __init__(self) -> None:
-        self.memory = Memory()
-        self.ledger = Ledger(self.memory, cast("WaitingLookup", self.memory))
-
-    @property
-    def run(self) -> RunRow:
-        return self.memory.runs["r"]
-
-    @property
-    def reasons(self) -> list[str]:
-        return [drop.reason for drop in self.ledger.drops]
-
-    def append(self, event_id: str = "e", **options: Any) -> base.Appended:
-        event = new(event_id, **{k: options.pop(k) for k in ("data", "expires_at") if k in options})
-        options = {"chosen_id": True, "now": NOW, **options}
-        appended = self.ledger.append(Append("r", "w", event, **options))
-        self.keep()
-        return appended
-
-    def commit(self, **options: Any) -> base.Committed:
-        run = self.run
-        given = {"epoch": run.epoch, "cursor": run.cursor, "known_head": run.head, **options}
-        given.setdefault("new_cursor", given["cursor"] + 1)
-        committed = self.ledger.commit(Commit(1, "r", now=NOW, **given))
-        self.keep()
-        return committed
-
-    def keep(self) -> None:
-        for row in self.ledger.events:
-            self.memory.events[row.run_id, row.id] = row
-
-
-@pytest.fixture
-def world() -> World:
-    return World()
-
-
-@pytest.fixture
-def owned(world: World) -> World:
-    """A run with one event, owned by ``me``."""
-    world.append("first", claim_for="me")
-    return world
-
-
-def new(event_id: str, name: str = "n", data: str | None = None, **options: Any) -> NewEvent:
-    row = NewEvent(event_id, name, 1, data, None, None, None, NOW, None)
-    return row._replace(**options)
-
-
-def step() -> StepRow:
-    return StepRow(1, 1, "h", "s", 1, "1", NOW, 1)
-
-
-def transition(number: int = 1) -> TransitionRow:
-    return TransitionRow(1, 1, number, "h", 1, "handled", None, None, None, NOW, 1)
-
-
-def timer(key: str, due_at: int) -> TimerRow:
-    return TimerRow(1, key, "w", due_at, f"1/h/{key}", "due", 1, None, None, None, "first", NOW)
-
+from flowstore.errors import EventConflictError, LeaseLostError, RunNotFoundError
+from flowstore.store.base import Append, Close, Commit, Fire, Outstanding
 
 # --- append ------------------------------------------------------------------------------
 
@@ -229,67 +71,6 @@ def test_what_comes_for_a_closed_run_is_stale(owned: World, status: str):
     assert owned.run.head == 1
 
 
-# --- leases ------------------------------------------------------------------------------
-
-
-def test_whoever_asks_first_gets_the_lease(world: World):
-    first = world.append("a", claim_for="me")
-    second = world.append("b", claim_for="you")
-    assert first.grant is not None
-    assert (first.grant.run.owner, first.grant.run.epoch) == ("me", 1)
-    assert second.grant is None
-    assert (world.run.owner, world.run.epoch) == ("me", 1)
-
-
-def test_the_dead_lose_theirs_and_the_epoch_moves(owned: World):
-    """G9."""
-    owned.memory.dead.add("me")
-    taken = owned.append("b", claim_for="you")
-    assert taken.grant is not None
-    assert (taken.grant.run.owner, taken.grant.run.epoch) == ("you", 2)
-
-
-def test_one_that_waits_for_its_time_is_left_alone(owned: World):
-    owned.commit(new_cursor=0, ready_at=NOW + 5)
-    assert owned.append("b", claim_for="you").grant is None
-    assert owned.append("c", claim_for="you", now=NOW + 5).grant is not None
-
-
-def test_a_run_of_another_workflow_takes_no_event(world: World):
-    world.append("a")
-    before = len(world.ledger.events)
-    operation = Append("r", "other", new("b"), chosen_id=True, now=NOW, claim_for="me")
-    with pytest.raises(ConfigurationError, match="belongs to workflow"):
-        world.ledger.append(operation)
-    assert len(world.ledger.events) == before
-
-
-def test_a_lease_on_a_settled_run_needs_no_reading(owned: World):
-    """G11: one that still has the state is given the event, and nothing is loaded."""
-    owned.commit(transitions=[transition(1)], drained=True)
-    before = len(owned.memory.loads)
-    granted = owned.append("b", claim_for="me", cached_version=1).grant
-    assert granted is not None
-    assert granted.loaded.state_is_cached
-    assert [event.id for event in granted.loaded.events] == ["b"]
-    assert len(owned.memory.loads) == before
-    owned.commit(drained=True)
-    assert owned.append("c", claim_for="me", cached_version=0).grant is not None
-    assert len(owned.memory.loads) == before + 1, "its copy of the state is an old one"
-
-
-def test_of_a_settled_run_the_state_alone_is_read_if_the_rest_is_in_the_file(owned: World):
-    """G11: the rows of a whole batch are not written early for one lease."""
-    owned.commit(transitions=[transition(1)], drained=True)
-    owned.ledger.clear()  # as when the batch has been written
-    before = len(owned.memory.loads)
-    granted = owned.append("b", claim_for="me", cached_version=0).grant
-    assert granted is not None
-    assert granted.loaded.state == "{}"
-    assert [event.id for event in granted.loaded.events] == ["b"]
-    assert (owned.memory.states, len(owned.memory.loads)) == ([1], before)
-
-
 # --- commit ------------------------------------------------------------------------------
 
 
@@ -314,6 +95,22 @@ def test_not_if_something_came_in_between(owned: World):
     """G4, G6: what came early is handled in its turn, never jumped over."""
     owned.append("early")
     done = owned.commit(known_head=1, events=[new("1/h/1")], drained=True, if_last=1)
+    assert (done.status, done.cursor, done.head) == ("running", 1, 3)
+
+
+def test_what_the_owner_itself_sent_off_is_passed_over(owned: World):
+    owned.commit(new_cursor=0, events=[new("1/h/p1", "progress")], announces=True)
+    done = owned.commit(known_head=1, new_cursor=1, drained=True)
+    assert (done.status, done.cursor, done.head) == ("idle", 2, 2)
+
+
+def test_what_it_sent_off_again_stands_for_no_other_event(owned: World):
+    """G4: what came in at the same time is not passed over in its place."""
+    progress = {"events": [new("1/h/p1", "progress")], "announces": True, "repeats": True}
+    owned.commit(new_cursor=0, **progress)
+    assert owned.commit(new_cursor=0, **progress).events == []
+    owned.append("early")
+    done = owned.commit(known_head=2, new_cursor=1, drained=True)
     assert (done.status, done.cursor, done.head) == ("running", 1, 3)
 
 
