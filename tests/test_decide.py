@@ -65,16 +65,14 @@ def test_it_is_not_drained_while_some_are_not_loaded():
     assert decide(run_with("work", head=2)).drained is False
 
 
-def test_progress_on_its_way_counts_as_known():
-    run = run_with("work", in_flight=2)
-    commit = decide(run)
-    assert (commit.known_head, commit.drained) == (3, True)
+def test_what_is_on_its_way_has_no_position_yet():
+    commit = decide(run_with("work", in_flight=["progress", "progress"]))
+    assert (commit.known_head, commit.drained) == (1, True)
 
 
-def test_progress_on_its_way_that_is_handled_is_waited_for():
-    run = run_with("work", in_flight=2)
-    commit = commit_event(run, 1, Done(), {"work", "progress"}.__contains__, NOW)
-    assert commit.drained is False
+@pytest.mark.parametrize("name", ["work", "echo"])
+def test_what_is_on_its_way_and_is_handled_is_waited_for(name: str):
+    assert decide(run_with("work", in_flight=["progress", name])).drained is False
 
 
 @pytest.mark.parametrize(

@@ -105,6 +105,56 @@ async def test_whoever_waits_for_a_store_that_crashes_is_told(make: Make):
         waiting.exception()
 
 
+async def test_an_event_that_comes_while_progress_is_repeated_is_handled(make: Make, path: Path):
+    """G4: what a handler sends off a second time takes no place, so it stands for no other."""
+    crashed = make(name="orders")
+
+    async def begin(_, ctx):
+        yield WorkflowEvent.progress("order", "begun")
+        await ctx.step("look", str)
+        looked.set()
+        await asyncio.Event().wait()
+
+    looked = asyncio.Event()
+    crashed.register("order", begin, name="order")
+    async with crashed:
+        await crashed.send(WorkflowEvent("order", id="one"), correlation_id="r")
+        await looked.wait()
+        await crash(crashed)
+
+    workflow = make(name="orders")
+    handled: list[str] = []
+    other = sqlite3.connect(path, isolation_level=None)
+    later: list[asyncio.Future[Any]] = []
+
+    async def let_go() -> None:
+        for _ in range(50):  # until the first event's commit is on its way
+            await asyncio.sleep(0)
+        other.close()
+
+    async def go_on(event, ctx):
+        handled.append(event.id)
+        if event.id == "one":
+            other.execute("BEGIN IMMEDIATE")
+            yield WorkflowEvent.progress("order", "begun")
+            await ctx.step("look", str)
+            second = WorkflowEvent("order", id="two", correlation_id="r")
+            later.append(asyncio.ensure_future(workflow.send(second)))
+            for _ in range(10):  # until the second event is on its way
+                await asyncio.sleep(0)
+            later.append(asyncio.ensure_future(let_go()))
+
+    workflow.register("order", go_on, name="order")
+    async with workflow:
+        await workflow.run("r").wait(20)
+        await asyncio.gather(*later)
+        await workflow.run("r").wait(20)
+    assert handled == ["one", "two"]
+    assert query(path, "SELECT id FROM event ORDER BY position") == [
+        ("one",), ("1/order/p1",), ("two",)
+    ]  # fmt: skip
+
+
 # --- forks -------------------------------------------------------------------------------
 
 FORK = """

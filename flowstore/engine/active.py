@@ -29,7 +29,8 @@ class ActiveRun:
     Attributes:
         head: last position known to be in the log.
         loaded: last position that is, or was, in ``pending``.
-        in_flight: events sent to the store whose positions are not known yet.
+        in_flight: names of the events that a handler at work has sent off, and of which it is not
+            known yet what became of them: a position, none as a repeat, or a failure.
         number: the number of the last transition.
         tries: failed attempts at events after the cursor, by position and handler.
         finished: positions and handlers that are done with them.
@@ -54,7 +55,7 @@ class ActiveRun:
     state: State
     pending: deque[StoredEvent]
     failure: str | None = None
-    in_flight: int = 0
+    in_flight: list[str] = field(default_factory=lambda: [])
     resumed_at: int = 0
     tries: dict[tuple[int, str], int] = field(default_factory=lambda: {})
     finished: set[tuple[int, str]] = field(default_factory=lambda: set())

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from flowstore.events import PROGRESS
 from flowstore.store.base import (
     Commit,
     DropRow,
@@ -65,7 +64,7 @@ def commit_event(
         run.epoch,
         run.cursor,
         position,
-        run.head + run.in_flight,
+        run.head,
         now,
         done.events,
     )
@@ -104,7 +103,7 @@ def commit_event(
 
 
 def _is_drained(run: ActiveRun, position: int, handlers: Callable[[str], object]) -> bool:
-    if run.loaded != run.head or (run.in_flight and handlers(PROGRESS)):
+    if run.loaded != run.head or (run.in_flight and any(map(handlers, run.in_flight))):
         return False
     # A loop: any() with a generator would cost this path as much again.
     for event in run.pending:  # noqa: SIM110 - as just said
@@ -128,7 +127,7 @@ def pass_over(run: ActiveRun, now: int) -> Commit:
         run.epoch,
         run.cursor,
         run.loaded,
-        run.head + run.in_flight,
+        run.head,
         now,
         drained=run.loaded == run.head and not run.in_flight,
         reason=run.failure,
@@ -160,7 +159,7 @@ def _meanwhile(run: ActiveRun, now: int) -> Commit:
         run.epoch,
         run.cursor,
         run.cursor,
-        run.head + run.in_flight,
+        run.head,
         now,
         reason=run.failure,
     )

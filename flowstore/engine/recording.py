@@ -103,12 +103,14 @@ class Recording:
         self._run = run
         self._commit = commit
         self.future: asyncio.Future[Committed] = engine.loop.create_future()
-        run.in_flight += len(commit.events)
+        if commit.announces:
+            run.in_flight.extend([event.name for event in commit.events])
 
     def __call__(self, result: Committed | None, error: BaseException | None) -> None:
         """Take the outcome from the store."""
         run = self._run
-        run.in_flight -= len(self._commit.events)
+        if self._commit.announces:
+            del run.in_flight[: len(self._commit.events)]  # the store answers in order
         if result is not None:
             self._engine.committed(run, self._commit, result)
         else:

@@ -111,7 +111,7 @@ class Ledger:
     def _pass(self, run: RunRow, operation: Append) -> Appended:
         """Append an event that no one handles to a run that has nothing to do meanwhile."""
         run.head += 1
-        run.cursor = run.head
+        run.cursor = run.foreign_head = run.head
         run.updated_at = operation.now
         self.moved[run.id] = run
         row = StoredEvent(run.id, run.head, *operation.event)
@@ -133,6 +133,7 @@ class Ledger:
     def place(self, run: RunRow, event: NewEvent, now: int) -> StoredEvent:
         """Put an event behind the last one of its run, which has something to do from now on."""
         run.head += 1
+        run.foreign_head = run.head
         row = StoredEvent(run.id, run.head, *event)
         self.events.append(row)
         run.updated_at = now
@@ -239,13 +240,12 @@ class Ledger:
             self.waiting.keep(run, operation, operation.outstanding)
             self.changed[run.id] = run
         head = run.head
-        is_last = head == operation.known_head
         appended, passed = self._emit(run, operation)
         if operation.close:
             self._close(run, operation, operation.new_cursor, head)
             cursor = run.head
-        elif is_last and operation.drained:
-            cursor = operation.known_head + passed
+        elif operation.drained and run.foreign_head <= operation.known_head:
+            cursor = head + passed
         else:
             cursor = operation.new_cursor
         run.cursor = cursor

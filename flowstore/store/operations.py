@@ -103,8 +103,9 @@ class Commit:
         new_cursor: the cursor to set.
         events: to be appended, in order.
         known_head: the last position that the worker knows of.
-        drained: no event up to ``known_head`` needs a handler any more. If nothing came in
-            behind it, the cursor moves there, and over the first ``if_last`` of ``events``.
+        drained: no event up to ``known_head`` needs a handler any more, nor do those that the
+            worker itself has sent off since. If no one else's came in behind it, the cursor moves
+            to the run's last position, and over the first ``if_last`` of ``events``.
         if_last: number of leading ``events`` that need no handler.
         repeats: the handler ran before, so ``events`` may be in the log already.
         status: the status to set once nothing is pending (``idle``, ``failed``), or, with

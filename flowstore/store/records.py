@@ -260,7 +260,8 @@ class RunRow:
     """A run as the store has it.
 
     ``waits`` counts its timers, external tasks, parked handlers and collected events, ``tasks``
-    its other tasks under way.
+    its other tasks under way. ``foreign_head`` is no column: up to this position there may be
+    events that its owner has not appended and does not know of.
     """
 
     id: int
@@ -281,6 +282,7 @@ class RunRow:
     waits: int = 0
     tasks: int = 0
     chain: bytes | None = None
+    foreign_head: int = 0
 
     @property
     def shown_status(self) -> str:

@@ -95,6 +95,7 @@ class Rows:
         if row is None:
             return None
         run = RunRow(*row)
+        run.foreign_head = run.head
         self._keep(run)
         return run
 
