@@ -134,6 +134,34 @@ async def test_attempts_waits_and_the_end_count(make: Make):
     assert [each.path for each in part(one, gone).run] == ["status", "waiting"]
 
 
+async def test_all_of_what_is_arranged_counts_but_ids_that_were_made_up(make: Make):
+    workflow = make()
+
+    @workflow.on("half")
+    async def join(event: WorkflowEvent, ctx: Context):
+        if ctx.collect("pair", "half", count=2) is None:
+            ctx.schedule(WorkflowEvent("late", None, event.data), delay=60, key="k")
+            ctx.schedule(WorkflowEvent("gone"), delay=60, key="gone")
+        else:
+            ctx.cancel("gone")
+
+    runs = {
+        (name, by): await sold(
+            workflow, f"{name}{by}", *(WorkflowEvent("half", {"by": by}) for _ in range(2))
+        )
+        for name, by in (("a", 1), ("b", 1), ("c", 2))
+    }
+    one, other, third = runs.values()
+    assert [row.arranged is None for row in one.transitions] == [False, False]
+    assert part(one, other).is_same
+    found = part(one, third)
+    assert [each.path for each in found.places[0].differences] == [
+        "event.data.by",
+        "arranged.join.timers.k.metadata.by",
+    ]
+    assert [each.path for each in found.run] == ["waiting.timers.k.metadata.by"]
+
+
 async def test_a_longer_run_differs_where_the_other_has_no_event(make: Make):
     workflow = shop(make)
     one = await sold(workflow, "a", order())

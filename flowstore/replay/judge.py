@@ -16,7 +16,7 @@ from flowstore.replay.folding import Folded
 from flowstore.replay.order import overtaken, swapped
 from flowstore.replay.record import is_over
 from flowstore.replay.report import diverged
-from flowstore.store.arranged import read_told
+from flowstore.store.arranged import read, read_told
 from flowstore.store.base import DEAD, DROPPED, RETRIED
 
 if TYPE_CHECKING:
@@ -134,8 +134,10 @@ class Judge:
         name = was.handler
         is_old = was.code is None is was.arranged  # from before this was recorded
         if was.arranged != now.arranged and not is_old:
-            expected = arranged.shown(was.arranged, self._codec)
-            actual = arranged.shown(now.arranged, self._codec)
+            expected, actual = (
+                arranged.shown(read(row.arranged, row.run_id), codec=self._codec)
+                for row in (was, now)
+            )
             found = self._kept(differences(expected, actual, "arranged"))
             if found:
                 problem = f"handler {name!r} arranged something else: {_told(found)}"

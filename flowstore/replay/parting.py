@@ -13,24 +13,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 from flowstore.change import apply
 from flowstore.door import decode_json
+from flowstore.replay import arranged
 from flowstore.replay.authors import Authors
 from flowstore.replay.difference import ABSENT, Difference, differences
-from flowstore.store import arranged
-from flowstore.store.base import PENDING
+from flowstore.store.arranged import read
+from flowstore.store.base import PENDING, Outstanding
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from flowstore.store.archive import Archive
-    from flowstore.store.base import (
-        CollectedRow,
-        ParkedRow,
-        StepRow,
-        StoredEvent,
-        TaskRow,
-        TimerRow,
-        TransitionRow,
-    )
+    from flowstore.store.base import StepRow, StoredEvent, TransitionRow
 
 _MADE_UP: Final = re.compile(r"[0-9a-f]{32}")
 
@@ -168,7 +161,7 @@ class _Told:
             "arranged": {
                 row.handler: begun
                 for row in rows
-                if row.arranged is not None and (begun := _arranged(row))
+                if row.arranged is not None and (begun := self._arranged(row))
             },
             "streams": {name: self._chunks[name] for name in self._streams.get(position, ())},
             "pending": position > self._archive.run.cursor,
@@ -187,21 +180,25 @@ class _Told:
         }
         return {name: value for name, value in found.items() if value is not None}
 
+    def _arranged(self, row: TransitionRow) -> dict[str, Any]:
+        """Return what an attempt began and ended."""
+        return arranged.shown(read(row.arranged, row.run_id), places=self._places)
+
     def standing(self) -> dict[str, Any]:
         """Return how the run stands."""
         archive, run = self._archive, self._archive.run
-        waiting = _waiting(
-            archive.timers,
-            [task for task in archive.tasks if task.status == PENDING],
-            archive.parked,
-            archive.collected,
+        waiting = Outstanding(
+            timers=archive.timers,
+            tasks=[task for task in archive.tasks if task.status == PENDING],
+            parked=archive.parked,
+            collected=archive.collected,
         )
         found = {
             "workflow": run.workflow,
             "status": run.shown_status,
             "result": decode_json(run.result),
             "reason": run.reason,
-            "waiting": waiting or None,
+            "waiting": arranged.shown(waiting, places=self._places) or None,
         }
         return {name: value for name, value in found.items() if value is not None}
 
@@ -218,40 +215,3 @@ def _renamed(value: Any, name: str, new: str) -> Any:
     if type(given) is dict:
         return {key: _renamed(item, name, new) for key, item in value.items()}
     return value
-
-
-def _arranged(row: TransitionRow) -> dict[str, Any]:
-    """Return what an attempt began and ended."""
-    wanted = arranged.read(row.arranged, row.run_id)
-    found: dict[str, Any] = {
-        **_waiting(wanted.timers, wanted.tasks, wanted.parked, wanted.collected),
-        "cancelled": sorted(wanted.cancelled),
-        "woken": [f"{position}/{handler}" for position, handler in sorted(wanted.woken)],
-        "spent": [list(each) for each in sorted(wanted.spent)],
-    }
-    return {name: value for name, value in found.items() if value}
-
-
-def _waiting(
-    timers: Iterable[TimerRow],
-    tasks: Iterable[TaskRow],
-    parked: Iterable[ParkedRow],
-    collected: Iterable[CollectedRow],
-) -> dict[str, Any]:
-    found: dict[str, Any] = {
-        "timers": {
-            timer.key: {"name": timer.name, "data": decode_json(timer.data)} for timer in timers
-        },
-        "tasks": {
-            task.id: {"name": task.name, "arguments": decode_json(task.arguments)} for task in tasks
-        },
-        "waits": {
-            f"{row.position}/{row.handler}": {
-                "for": row.name,
-                "condition": decode_json(row.condition),
-            }
-            for row in parked
-        },
-        "collected": sorted([row.key, row.position] for row in collected),
-    }
-    return {name: value for name, value in found.items() if value}
