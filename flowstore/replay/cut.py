@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import orjson
-
 from flowstore.errors import ForkError
 from flowstore.replay.authors import Authors, arranged_at, is_arranged
 from flowstore.replay.origins import origin_of
 from flowstore.replay.record import EDITED
-from flowstore.replay.standing import Pending, closed_at, failure_at, is_left, pending_after
+from flowstore.replay.standing import (
+    Pending,
+    closed_at,
+    failure_at,
+    is_left,
+    pending_after,
+    reopened_at,
+)
 from flowstore.routing import OVERDUE, REVIVER
 from flowstore.store.base import (
     CONFLICT,
@@ -99,8 +104,9 @@ class Cut:
 
     def _pending(self) -> Pending:
         old = unrecorded(self.transitions)
+        reopened = reopened_at(self.archive.events[: self.at])
         if not old:
-            return pending_after(self.transitions, self._reopened())
+            return pending_after(self.transitions, reopened)
         rest = self.archive.events[self.at :]
         if self.handled == self.archive.run.cursor and not any(is_arranged(e.id) for e in rest):
             return Pending.of(self.archive)
@@ -111,15 +117,7 @@ class Cut:
                 f"{self.handled} is not known, for it was recorded by a flowstore that did not "
                 f"keep it; fork it where it stands, at {self.archive.run.cursor}"
             )
-        return pending_after(self.transitions, self._reopened())
-
-    def _reopened(self) -> list[int]:
-        """Return where the run was opened again that had failed: nothing outlives its end."""
-        return [
-            event.position
-            for event in self.archive.events[: self.at]
-            if is_retry(event.name, event.id) and orjson.loads(event.data or "{}").get("reopened")
-        ]
+        return pending_after(self.transitions, reopened)
 
     def _traces(self) -> set[Place | None]:
         """Return the events and handlers of all timers, tasks and collections that there are."""

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from flowstore.store.archive import Archive
     from flowstore.store.base import (
         ChunkRow,
-        Outstanding,
-        ParkedRow,
         StoredEvent,
         StreamRow,
         TransitionRow,
@@ -190,44 +188,6 @@ class Record:
             known: names of the handlers that the event there has.
         """
         return (position, handler) if handler in known else began_at(handler, position)
-
-
-class RecordedWaits:
-    """What waits in the run behind an event, as it is recorded; it only ever goes on.
-
-    Attributes:
-        number: that of the last transition.
-        parked: handlers that wait, by position and name.
-        collected: events that are kept, by key and id.
-    """
-
-    def __init__(self, record: Record) -> None:
-        self._record = record
-        self._rows = record.archive.transitions
-        self._next = 0
-        self.number = 0
-        self.parked: dict[Place, ParkedRow] = {}
-        self.collected: dict[str, dict[str, StoredEvent]] = {}
-
-    def move_to(self, position: int) -> None:
-        """Go on to where all handlers of an event are done."""
-        while self._next < len(self._rows) and self._rows[self._next].position <= position:
-            row = self._rows[self._next]
-            self._next += 1
-            self.number = row.number
-            if row.arranged is not None:
-                self._take(arranged.read(row.arranged, row.run_id))
-
-    def _take(self, wanted: Outstanding) -> None:
-        for place in wanted.woken:
-            self.parked.pop(place, None)
-        for row in wanted.parked:
-            self.parked[row.position, row.handler] = row
-        for kept in wanted.collected:
-            event = self._record.at(kept.position)
-            self.collected.setdefault(kept.key, {})[kept.event_id] = event
-        for key, event_id in wanted.spent:
-            self.collected.get(key, {}).pop(event_id, None)
 
 
 def _check(archive: Archive) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import orjson
 
@@ -24,12 +24,13 @@ from flowstore.events import PROGRESS
 from flowstore.outside import refusal
 from flowstore.replay.difference import ignorable
 from flowstore.replay.guard import install
+from flowstore.replay.handlers import Handlers
 from flowstore.replay.judge import Judge
 from flowstore.replay.order import overtaken
-from flowstore.replay.record import EDITED, Record, RecordedWaits, is_repeatable
+from flowstore.replay.record import EDITED, Record, is_repeatable
 from flowstore.replay.report import Divergence, Report
 from flowstore.replay.scene import Halt, Scene
-from flowstore.routing import OVERDUE, REVIVER
+from flowstore.replay.standing import Waits, reopened_at
 from flowstore.state import State
 from flowstore.store import arranged
 from flowstore.store.archive import Archive
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
     from flowstore.engine.decide import Done
     from flowstore.engine.program import Program
     from flowstore.replay.scene import Before
-    from flowstore.routing import Handler
     from flowstore.store.base import StoredEvent, TransitionRow
 
     Accept = Callable[[Divergence], bool]
@@ -148,8 +148,10 @@ class _Rerun:
         self._program = program
         self._scene = scene
         self._record = scene.record
-        self._waits = RecordedWaits(scene.record)
+        archive = scene.record.archive
+        self._waits = Waits(archive.transitions, reopened_at(archive.events))
         self._judge = Judge(scene.record, program.codec, ignore)
+        self._handlers = Handlers(scene.record, scene.routes, program.codec, self._judge.ignores)
         self._accept = accept
         self._accepted: list[Divergence] = []
         self._events = 0
@@ -219,8 +221,8 @@ class _Rerun:
         text = orjson.dumps(document).decode()
         run.number = standing.number
         run.state = State(self._program.kind, text)
-        run.parked = dict(standing.parked)
-        run.collected = {key: dict(events) for key, events in standing.collected.items()}
+        run.parked = dict(standing.pending.parked)
+        run.collected = standing.kept(self._record.archive.events)
         scene.past.begin(run.number, text)
         scene.halted = run.error = None
         self._judge.adopt(scene, document)
@@ -237,11 +239,11 @@ class _Rerun:
             return ()
         scene.event = stored
         run.correlation_id = record.name_at(position)
-        gone = self._gone(stored, rows, handlers)
+        gone = self._handlers.gone(stored, rows, handlers)
         if gone is not None:
             return (gone,)
         try:
-            news = [each.name for each in handlers if self._is_new(stored, rows, each)]
+            news = [each.name for each in handlers if self._handlers.is_new(stored, rows, each)]
             called = self._prime(run, position, rows, news)
             done = await handle_event(scene, run, stored._replace(expires_at=None))
         except Halt:
@@ -322,69 +324,9 @@ class _Rerun:
         scene.past.look(run.state, run.number)
         if not (done.completed or done.ready_at is not None):
             for name in news:
-                added = self._added(stored, name)
+                added = self._handlers.added(stored, name)
                 if added is not None:
                     yield added
-
-    # --- handlers that are not the same ----------------------------------------------------
-
-    def _gone(
-        self, stored: StoredEvent, rows: Mapping[str, TransitionRow], handlers: Sequence[Handler]
-    ) -> Divergence | None:
-        """Find a handler that was called then, and is not registered for the event now."""
-        known = [each.name for each in handlers]
-        for name, row in rows.items():
-            if name in known or row.outcome == EDITED:
-                continue
-            place, base = self._record.origin(stored.position, name, known)
-            event = self._record.at(place).name
-            if any(each.name == base for each in self._scene.routes.handlers(event)):
-                continue
-            if self._judge.ignores(f"handler.{base}"):
-                continue
-            now = ", ".join(map(repr, known)) or "none"
-            message = (
-                f"position {stored.position}, {stored.name!r}: handler {base!r} was called then, "
-                f"and is not registered for {event!r} now (registered: {now}); if it has a new "
-                f"name, register it with name={base!r}"
-            )
-            return self._about_handler(stored, base, message, expected=name, actual=known)
-        return None
-
-    def _is_new(
-        self, stored: StoredEvent, rows: Mapping[str, TransitionRow], handler: Handler
-    ) -> bool:
-        if handler.name in rows or handler is OVERDUE or handler is REVIVER:
-            return False
-        if handler.task is None:
-            return True
-        codec = self._program.codec
-        return handler.accepts(codec.decode(stored.name, stored.version, stored.data))
-
-    def _added(self, stored: StoredEvent, name: str) -> Divergence | None:
-        """Return that a handler was not called then, unless the event's turn was cut short."""
-        rows = self._record.rows(stored.position)
-        is_whole = all(row.outcome != "retried" for row in rows.values())
-        if not is_whole or self._judge.ignores(f"handler.{name}"):
-            return None
-        message = (
-            f"position {stored.position}, {stored.name!r}: handler {name!r} is registered for it "
-            f"now, and was not called then; if that is intended, ignore handler.{name}"
-        )
-        return self._about_handler(stored, name, message, expected=[*rows], actual=name)
-
-    def _about_handler(
-        self, stored: StoredEvent, name: str, message: str, *, expected: Any, actual: Any
-    ) -> Divergence:
-        return Divergence(
-            position=stored.position,
-            event=stored.name,
-            handler=name,
-            kind="handler",
-            message=message,
-            expected=expected,
-            actual=actual,
-        )
 
     def _refused(self, position: int, error: FlowstoreError) -> Divergence:
         """Return that an event, or the state, does not fit the code."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
+
+import orjson
 
 from flowstore.events import ERROR
 from flowstore.routing import OVERDUE
@@ -18,6 +21,7 @@ from flowstore.store.base import (
     TaskRow,
     TimerRow,
     failure_reason,
+    is_retry,
     retry_id,
     timeout_key,
 )
@@ -26,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from flowstore.store.archive import Archive
-    from flowstore.store.base import DropRow, TransitionRow
+    from flowstore.store.base import DropRow, StoredEvent, TransitionRow
 
 UNHANDLED: Final = "before this event was handled"
 """Ends what the ledger says of an event that was pending when its run was closed."""
@@ -112,6 +116,8 @@ class Pending:
 
     def take(self, row: TransitionRow) -> None:
         """Take in what an attempt has begun and ended."""
+        if row.arranged is None:
+            return
         wanted = arranged.read(row.arranged, row.run_id)
         for key in wanted.cancelled:
             self.timers.pop(key, None)
@@ -154,19 +160,69 @@ class Pending:
         return count_outstanding(waits, self.tasks.values())
 
 
-def pending_after(rows: Iterable[TransitionRow], reopened: Sequence[int]) -> Pending:
+class Waits:
+    """What a run waited for behind one event after another, had nothing fired or ended.
+
+    Args:
+        rows: its transitions.
+        reopened: where it was opened again after it had failed; see `reopened_at`.
+
+    Attributes:
+        pending: what it waited for.
+        number: that of the last transition.
+    """
+
+    def __init__(self, rows: Sequence[TransitionRow], reopened: Sequence[int]) -> None:
+        self._rows = rows
+        self._reopened = deque(reopened)
+        self._next = 0
+        self.pending = Pending()
+        self.number = 0
+
+    def move_to(self, position: int) -> None:
+        """Go on to where all handlers of an event are done; this only ever goes on."""
+        while self._next < len(self._rows) and self._rows[self._next].position <= position:
+            row = self._rows[self._next]
+            self._next += 1
+            self._open(row.position)
+            self.number = row.number
+            self.pending.take(row)
+        self._open(position)
+
+    def _open(self, position: int) -> None:
+        """Give up what was lost when the run had failed that was opened again here."""
+        while self._reopened and self._reopened[0] <= position:
+            self.pending.give_up()
+            self._reopened.popleft()
+
+    def kept(self, events: Sequence[StoredEvent]) -> dict[str, dict[str, StoredEvent]]:
+        """Return the collected events by key and id, as a run has them in memory.
+
+        Args:
+            events: those of the run.
+        """
+        found: dict[str, dict[str, StoredEvent]] = {}
+        for row in self.pending.collected.values():
+            found.setdefault(row.key, {})[row.event_id] = events[row.position - 1]
+        return found
+
+
+def reopened_at(events: Iterable[StoredEvent]) -> list[int]:
+    """Return where a run was opened again that had failed: nothing outlives its end."""
+    return [
+        event.position
+        for event in events
+        if is_retry(event.name, event.id) and orjson.loads(event.data or "{}").get("reopened")
+    ]
+
+
+def pending_after(rows: Sequence[TransitionRow], reopened: Sequence[int]) -> Pending:
     """Return what a run waited for after these transitions, had nothing fired or ended.
 
     Args:
         rows: in order.
         reopened: where it was opened again after it had failed, in order.
     """
-    pending, ends = Pending(), list(reopened)
-    for row in rows:
-        while ends and ends[0] <= row.position:
-            pending.give_up()
-            del ends[0]
-        pending.take(row)
-    if ends:
-        pending.give_up()
-    return pending
+    waits = Waits(rows, reopened)
+    waits.move_to(max([row.position for row in rows[-1:]] + list(reopened[-1:]), default=0))
+    return waits.pending
