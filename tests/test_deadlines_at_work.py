@@ -1,4 +1,4 @@
-"""A deadline that passes while a handler is at work: that one is let finish, and may deal with it."""
+"""A deadline that passes while a handler is at work: it is let finish, and can deal with it."""
 
 # ruff: noqa: ARG001 - handlers have the parameters that users would write
 
