@@ -14,7 +14,7 @@ from flowstore.cli.prune import Wanted, find
 from flowstore.store import migrate
 from flowstore.store.base import Prune
 from flowstore.store.prune import is_over
-from flowstore.store.records import RunRow
+from flowstore.store.records import RUN_COLUMNS, RunRow
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,7 +75,7 @@ def put(store: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def told_by_python(store: Path, wanted: Wanted) -> list[int]:
-    names = list(RunRow.__dataclass_fields__)
+    names = list(RUN_COLUMNS)
     operation = Prune([], wanted.statuses, wanted.before, BEFORE + 9)
     with contextlib.closing(sqlite3.connect(store)) as connection:
         rows = connection.execute(f"SELECT {', '.join(names)} FROM run ORDER BY id")  # noqa: S608

@@ -9,6 +9,7 @@ from sqlalchemy import select
 from flowstore.store import schema
 from flowstore.store.archive import Archive
 from flowstore.store.records import (
+    RUN_COLUMNS,
     ChunkRow,
     CollectedRow,
     DropRow,
@@ -61,7 +62,7 @@ async def read_archives(
 
 async def _read(names: Sequence[str], connection: AsyncConnection) -> list[Archive]:
     run, event = schema.run, schema.event
-    columns = [run.c[name] for name in RunRow.__dataclass_fields__]
+    columns = [run.c[name] for name in RUN_COLUMNS]
     rows = await connection.execute(select(*columns).where(run.c.correlation_id.in_(names)))
     archives = {row[0]: Archive(run=RunRow(*row)) for row in rows}
     cells = [event.c[name] for name in StoredEvent._fields]

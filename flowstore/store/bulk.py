@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from flowstore.store import schema
 from flowstore.store.base import DropRow, SnapshotRow, StepRow, StoredEvent, TransitionRow
-from flowstore.store.statements import RUN_COLUMNS, insert_text, update_run
+from flowstore.store.records import RUN_COLUMNS
+from flowstore.store.statements import insert_text, update_run
 
 if TYPE_CHECKING:
     import sqlite3

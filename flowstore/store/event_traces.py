@@ -11,6 +11,7 @@ from flowstore.store import schema
 from flowstore.store.base import DEAD, PARKED, POSTPONED
 from flowstore.store.keys import retry_id
 from flowstore.store.records import (
+    RUN_COLUMNS,
     CollectedRow,
     DropRow,
     ParkedRow,
@@ -117,7 +118,7 @@ async def _runs_with(
     connection: AsyncConnection,
 ) -> list[RunRow]:
     run = schema.run
-    columns = [run.c[name] for name in RunRow.__dataclass_fields__]
+    columns = [run.c[name] for name in RUN_COLUMNS]
     # From the runs, each of which has an index on its events: there is none on ids alone.
     statement = select_any(*columns).join_from(run, table, and_(table.c.run_id == run.c.id, is_it))
     if correlation_id is not None:

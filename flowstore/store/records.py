@@ -7,7 +7,7 @@ of them is handed to the driver as it is.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 WORKING = "working"
 """The stored status of a run with nothing to handle and tasks under way; shown as running."""
@@ -315,6 +315,10 @@ class RunRow:
     def copy(self) -> RunRow:
         """Return what it is now; the writer's own object goes on changing."""
         return RunRow(*self.values())
+
+
+RUN_COLUMNS: Final = tuple(name for name in RunRow.__dataclass_fields__ if name != "foreign_head")
+"""The columns of a run, in the order of `RunRow.values`."""
 
 
 # --- what readers get ------------------------------------------------------------------

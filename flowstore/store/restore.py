@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from flowstore.errors import RunExistsError
 from flowstore.store import schema
 from flowstore.store.archive_queries import PARTS
-from flowstore.store.records import StoredEvent
-from flowstore.store.statements import RUN_COLUMNS, insert_text
+from flowstore.store.records import RUN_COLUMNS, StoredEvent
+from flowstore.store.statements import insert_text
 
 if TYPE_CHECKING:
     import sqlite3

@@ -12,7 +12,7 @@ from sqlalchemy import BindParameter, bindparam, insert, null, select, update
 from sqlalchemy.dialects import sqlite
 
 from flowstore.store import schema
-from flowstore.store.base import RunRow, StoredEvent
+from flowstore.store.base import StoredEvent
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -69,9 +69,6 @@ class Statements(NamedTuple):
     snapshot_before: str
     changes_between: str
     steps_of: str
-
-
-RUN_COLUMNS: tuple[str, ...] = tuple(RunRow.__dataclass_fields__)
 
 
 def _selects() -> dict[str, Any]:
