@@ -38,6 +38,48 @@ async def test_a_dead_letter_that_was_retried_is_executed_again_too(path):
     assert {each.position for each in report.accepted} == {1}
 
 
+@pytest.mark.parametrize("drifts", [False, True])
+async def test_what_a_failed_run_gave_up_does_not_go_on_when_it_is_opened_again(path, drifts):
+    broken = [True]
+
+    def setup(workflow: WorkflowManager, more: int = 0) -> None:
+        @workflow.on("ask")
+        async def ask(_event, ctx):
+            ctx.state["more"] = more
+            ctx.state["pair"] = ctx.collect("pair", "ask", count=2) is not None
+            ctx.state["answer"] = (await ctx.wait_for("answer")).data
+
+        @workflow.on("pay")
+        async def pay(event):
+            if broken and event.position:
+                raise ValueError("no money")
+
+    workflow = WorkflowManager(path)
+    setup(workflow)
+    run = workflow.run(RUN)
+    async with workflow:
+        for name in ("ask", "pay"):
+            await run.send(WorkflowEvent(name))
+            await run.wait(20)
+        assert await run.status() == "failed"
+        broken.clear()
+        await run.retry_dead(2)
+        await run.send(WorkflowEvent("answer", 1))
+        await run.send(WorkflowEvent("ask"))
+        await run.wait(20)
+        assert await run.state() == {"more": 0, "pair": False}
+        [archive] = await (await workflow.program.reader()).read_archives([RUN])
+    again = WorkflowManager(":memory:")
+    setup(again, more=int(drifts))
+    report = await rerun(
+        again,
+        archive,
+        ignore=["state.more"],
+        before=lambda moment: broken.append(True) if moment.position == 2 else broken.clear(),
+    )
+    assert report.divergence is None
+
+
 async def retried(path: Any, **setups: Any) -> Any:
     """Handle an event with one program, and its dead letter with another."""
     await record(path, setups["before"], ONE)

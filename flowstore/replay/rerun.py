@@ -237,6 +237,9 @@ class _Rerun:
         handlers = scene.routes.handlers(stored.name)
         if not rows and (not (handlers or run.parked) or stored.id in record.refused):
             return ()
+        if position in self._waits.reopened:  # nothing outlived its end
+            run.parked.clear()
+            run.collected.clear()
         scene.event = stored
         run.correlation_id = record.name_at(position)
         gone = self._handlers.gone(stored, rows, handlers)

@@ -170,11 +170,13 @@ class Waits:
     Attributes:
         pending: what it waited for.
         number: that of the last transition.
+        reopened: as given.
     """
 
     def __init__(self, rows: Sequence[TransitionRow], reopened: Sequence[int]) -> None:
         self._rows = rows
-        self._reopened = deque(reopened)
+        self.reopened = frozenset(reopened)
+        self._left = deque(reopened)
         self._next = 0
         self.pending = Pending()
         self.number = 0
@@ -191,9 +193,9 @@ class Waits:
 
     def _open(self, position: int) -> None:
         """Give up what was lost when the run had failed that was opened again here."""
-        while self._reopened and self._reopened[0] <= position:
+        while self._left and self._left[0] <= position:
             self.pending.give_up()
-            self._reopened.popleft()
+            self._left.popleft()
 
     def kept(self, events: Sequence[StoredEvent]) -> dict[str, dict[str, StoredEvent]]:
         """Return the collected events by key and id, as a run has them in memory.
