@@ -166,6 +166,7 @@ def kitchen(folder: Path) -> None:
         ("dead retry --all --error KeyError", "  KeyError: 'spoon'  to be retried  "),
         ("dead retry soup-1", "  KeyError: 'spoon'  retried  "),
         ("show soup-1", "  KeyError: 'spoon'\n"),
+        ("show soup-1", "handler 'stir' on 'soup' at 1 failed: KeyError: 'spoon'\n"),
         ("tail --once", "dead by stir at attempt 2 ("),
         ("tail --once", "): KeyError: 'spoon'\n"),
         ("tail --once", " error  KeyError: 'spoon'\n"),

@@ -11,6 +11,7 @@ from flowstore.cli.raised import typed
 from flowstore.cli.reading import file_of, find_run, read
 from flowstore.cli.refused import DEAD_COLUMNS, DROP_COLUMNS, letter_json
 from flowstore.errors import FlowstoreError
+from flowstore.store.keys import failure_reason
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -84,6 +85,7 @@ def _print_shown(shown: dict[str, Any]) -> None:
     for name in ("events", "transitions", "drops", "streams"):
         fields[name] = ", ".join(f"{key} {count}" for key, count in counts[name].items()) or None
     fields |= {"steps": counts["steps"], "unhandled": counts["unhandled"]}
+    fields["reason"] = _reason(shown)
     output.print_fields(fields)
     for name, columns in _LISTS.items():
         if shown[name]:
@@ -92,6 +94,16 @@ def _print_shown(shown: dict[str, Any]) -> None:
                 columns = columns[:-1]  # noqa: PLW2901 - the last is "where"
             rows = map(typed, shown[name]) if name == "dead" else shown[name]
             output.print_table(columns, rows)
+
+
+def _reason(shown: dict[str, Any]) -> str | None:
+    """Return why a run is closed; if a dead letter is, with the type of its exception."""
+    reason: str | None = shown["reason"]
+    for letter in shown["dead"]:
+        place = (letter["handler"], letter["name"], letter["position"])
+        if reason == failure_reason(*place, letter["error"]):
+            return failure_reason(*place, typed(letter)["error"])
+    return reason
 
 
 def print_state(store: str, correlation_id: str, *, at: int | None, as_json: bool) -> int:
