@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
+from calls import calls_of
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -81,18 +81,10 @@ def test_a_handler_that_waits_often_is_gone_through_in_linear_time():
 def calls(waits: int) -> int:
     tolds: list[Told | None] = [Told([], each, 0, {"ask": each}) for each in range(1, waits + 1)]
     authors = Authors(waiting(tolds, ["parked"] * (waits - 1) + ["handled"]))
-    count = 0
+    places = list(range(1, waits + 1))
 
-    def called(_frame: object, event: str, _argument: object) -> None:
-        nonlocal count
-        count += event == "call"
+    def look() -> None:
+        assert [authors.of_step(step(each, each * 10)) for each in places] == places
+        assert [authors.of_event(progress(each, waits + each)) for each in places] == places
 
-    before = sys.getprofile()
-    sys.setprofile(called)
-    try:
-        steps = [authors.of_step(step(each, each * 10)) for each in range(1, waits + 1)]
-        told = [authors.of_event(progress(each, waits + each)) for each in range(1, waits + 1)]
-    finally:
-        sys.setprofile(before)
-    assert steps == told == list(range(1, waits + 1))
-    return count
+    return calls_of(look)[0]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
+
+from calls import calls_of
 
 from flowstore import Context, Retry, WorkflowEvent, WorkflowManager
 from flowstore.replay.difference import ABSENT
-from flowstore.replay.parting import part
+from flowstore.replay.parting import MOST_STATES, part
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -210,28 +212,39 @@ async def test_chunks_of_streams_count(make: Make):
 
 
 async def test_long_runs_that_part_early_are_compared_in_linear_time(tmp_path):
-    """G11: whole states are compared at the first places only."""
+    """G11: whole states are compared at the first places only, and as they are in the end."""
     workflow = WorkflowManager(f"sqlite:///{tmp_path}/long.db?synchronous=OFF")
-    workflow.register("add", lambda event, state: {"seen": [*state.get("seen", []), event.data]})
-    sizes = (200, 800)
+    last = 399
+
+    @workflow.on("add")
+    def add(event: WorkflowEvent, state: dict[str, Any]):
+        late = {"late": event.metadata} if event.data in {last, last + 1} else {}
+        return {"seen": [*state.get("seen", []), event.data], **late}
+
+    sizes = (last // 4, last)
     async with workflow:
         for size in sizes:
             for name, first in (("one", 0), ("other", 1)):
                 run = f"{name}-{size}"
                 events = [
-                    WorkflowEvent("add", each + first, correlation_id=run) for each in range(size)
+                    WorkflowEvent("add", each + first, {"run": name}, correlation_id=run)
+                    for each in range(1, size + 1)
                 ]
                 await workflow.send_many(events)
                 await workflow.run(run).wait()
     reader = await workflow._runtime.reader()
-    times = []
+    counts: list[int] = []
     for size in sizes:
         one, other = await reader.read_archives([f"one-{size}", f"other-{size}"])
-        begun = time.process_time()
-        found = part(one, other)
-        times.append(time.process_time() - begun)
+        count, found = calls_of(partial(part, one, other))
+        counts.append(count)
         assert len(found.places) == size
-        kept = [each for place in found.places for each in place.differences]
-        assert any(each.path.startswith("state.seen") for each in kept)
+        told = [each.path for place in found.places for each in place.differences]
+        assert f"state.seen[{MOST_STATES - 1}]" in told
+        assert f"state.seen[{MOST_STATES}]" not in told
+        rest = [each.path for each in found.run]
+        assert f"state.seen[{MOST_STATES}]" in rest
+        assert ("state.late.run" in rest) == (size == last)
+        assert "state.seen[0]" not in rest
     await workflow.close()
-    assert times[1] < 10 * times[0]
+    assert counts[1] < 6 * counts[0]

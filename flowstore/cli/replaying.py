@@ -281,8 +281,8 @@ def _diff(
     """Show where two runs part: their events, attempts, steps, waits and states, side by side.
 
     Times and versions of the code do not count, nor do the ids of the runs themselves, nor those
-    of events that were sent without one. How the states differ is told for the first 50 places
-    that do. Exits with 0 if they are the same, with 1 if they
+    of events that were sent without one. Behind the first 50 positions that differ the states
+    are compared as they are in the end. Exits with 0 if the runs are the same, with 1 if they
     differ, with 2 if one of them cannot be read.
     """
     from flowstore.cli import diff

@@ -68,7 +68,8 @@ class Parting:
     Attributes:
         same: how many events are the same from the beginning, with all that became of them.
         places: where they differ, in order.
-        run: how the runs differ as they stand: status, result, reason, what they wait for.
+        run: how the runs differ as they stand: status, result, reason, what they wait for; and
+            their states, in what was not told of the first `MOST_STATES` places.
     """
 
     same: int
@@ -86,22 +87,38 @@ def part(one: Archive, other: Archive) -> Parting:
     left, right = _Told(one), _Told(other)
     names = (one.run.correlation_id, other.run.correlation_id)
     places: list[Place] = []
-    same, apart = 0, dict[str, Difference]()
+    same, is_late, states = 0, False, _States(names)
     for position in range(1, max(one.run.head, other.run.head) + 1):
         here, there = left.at(position), right.at(position)
         found = [*_apart(here or ABSENT, there or ABSENT, "", names)]
         # What is done alike makes no new difference.
-        if left.changes != right.changes and len(places) < MOST_STATES:
-            known = apart
-            states = _apart(left.state, right.state, "state", names)
-            apart = {str(each): each for each in states}
-            found += [each for text, each in apart.items() if text not in known]
+        if left.changes != right.changes:
+            is_late = len(places) >= MOST_STATES
+            if not is_late:
+                found += states.new(left.state, right.state)
         if found:
             places.append(Place(position=position, one=here, other=there, differences=tuple(found)))
         elif not places:
             same = position
-    run = tuple(_apart(left.standing(), right.standing(), "", names))
-    return Parting(same=same, places=tuple(places), run=run)
+    run = [*_apart(left.standing(), right.standing(), "", names)]
+    if is_late:
+        run += states.new(left.state, right.state)
+    return Parting(same=same, places=tuple(places), run=tuple(run))
+
+
+class _States:
+    """Tells how two states differ that did not differ so before."""
+
+    def __init__(self, names: tuple[str, str]) -> None:
+        self._names = names
+        self._known: set[str] = set()
+
+    def new(self, one: dict[str, Any], other: dict[str, Any]) -> list[Difference]:
+        """Compare the states as they are now."""
+        found = {str(each): each for each in _apart(one, other, "state", self._names)}
+        new = [each for text, each in found.items() if text not in self._known]
+        self._known = set(found)
+        return new
 
 
 def _apart(one: Any, other: Any, path: str, names: tuple[str, str]) -> Iterator[Difference]:
