@@ -91,6 +91,13 @@ def test_an_untouched_store_is_sound(copy):
     assert verify(copy, "nobody") is None
 
 
+def test_whoever_has_the_connection_reads_texts_as_before(copy):
+    run_sql(copy, "UPDATE event SET name = CAST(x'ff' AS TEXT) WHERE run_id = ?", "one")
+    assert [flaw.correlation_id for flaw in verify(copy).flaws] == ["one"]
+    with pytest.raises(sqlite3.OperationalError, match="decode"):
+        copy.execute("SELECT name FROM event").fetchall()
+
+
 # --- any byte of any cell ------------------------------------------------------------------
 
 

@@ -18,7 +18,7 @@ from flowstore.store.readonly import read_only_uri
 from flowstore.store.url import MEMORY
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Generator, Mapping
 
     from flowstore.store.url import StoreUrl
 
@@ -80,7 +80,7 @@ def verify(
     """Look for events that were changed, removed or inserted.
 
     Args:
-        connection: reads only; its ``text_factory`` is changed.
+        connection: reads only.
         correlation_id: this run; None for all.
         against: what was known of runs before, for those that are looked at.
         seen: told how many events have been read, now and then.
@@ -91,19 +91,19 @@ def verify(
     Raises:
         sqlite3.Error: the database cannot be read.
     """
-    connection.text_factory = _lenient
     look = _Look(connection, against or {}, is_alone=correlation_id is not None)
-    with _moment(connection):
-        runs = look.standings(correlation_id)
-        (last,) = connection.execute("SELECT max(seq) FROM event").fetchone()
-    if correlation_id is not None:
-        if not runs and correlation_id not in look.against:
-            return None
-        for run in runs.values():
-            run.is_suspect = True
-    else:
-        look.all_events(runs, last, seen)
-    look.conclude(runs, correlation_id)
+    with _any_text(connection):
+        with _moment(connection):
+            runs = look.standings(correlation_id)
+            (last,) = connection.execute("SELECT max(seq) FROM event").fetchone()
+        if correlation_id is not None:
+            if not runs and correlation_id not in look.against:
+                return None
+            for run in runs.values():
+                run.is_suspect = True
+        else:
+            look.all_events(runs, last, seen)
+        look.conclude(runs, correlation_id)
     return look.result
 
 
@@ -304,6 +304,17 @@ class _moment:  # noqa: N801 - reads like a function
     def __exit__(self, *_: object) -> None:
         if self._connection.in_transaction:
             self._connection.execute("ROLLBACK")
+
+
+@contextlib.contextmanager
+def _any_text(connection: sqlite3.Connection) -> Generator[None]:
+    """Read texts that are not UTF-8 as well, as long as the block lasts."""
+    before = connection.text_factory
+    connection.text_factory = _lenient
+    try:
+        yield
+    finally:
+        connection.text_factory = before
 
 
 def _lenient(text: bytes) -> str:
