@@ -291,6 +291,25 @@ def test_diff_shows_what_is_pending_and_all_if_asked(call: Call, tmp_path: Path)
     assert "+     pending" in call("diff", "r", "r~1").out
 
 
+def test_diff_shows_some_of_how_the_runs_differ_in_the_end(call: Call, tmp_path: Path):
+    workflow = WorkflowManager(tmp_path / "flowstore.db")
+    workflow.register("count", lambda event, ctx: ctx.complete([event.data] * 30))
+
+    async def count() -> None:
+        for name, number in (("one", 1), ("two", 2)):
+            await workflow.send(WorkflowEvent("count", number), correlation_id=name)
+        await workflow.resume()
+        await workflow.close()
+
+    asyncio.run(count())
+    part, whole = call("diff", "one", "two"), call("diff", "one", "two", "--all")
+    told = [each.out.count("-     run.result[") for each in (part, whole)]
+    assert told == [20, 30]
+    assert "10 more values differ in the end; all of them with --all" in part.err
+    assert whole.err == ""
+    assert call("diff", "one", "two", "--json").out.count('"result[') == 30
+
+
 @pytest.mark.parametrize(
     ("words", "problem"),
     [

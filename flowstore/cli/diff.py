@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 _SHOWN = 5
 """How many places are shown where two runs differ, unless all are asked for."""
 
+_SHOWN_OF_RUN = 20
+"""How many differences of the runs as a whole are shown, likewise."""
+
 _LONGEST = 2000
 
 _SHOWN_ANYWAY = ("event.name", "attempts", "pending")
@@ -44,7 +47,8 @@ def print_diff(
         if as_json:
             output.print_json(_to_json(parting, places, one, other))
         else:
-            _print(parting, places, [output.printable(title) for title in titles])
+            of_run = parting.run if every else parting.run[:_SHOWN_OF_RUN]
+            _print(parting, places, of_run, [output.printable(title) for title in titles])
     return int(not parting.is_same)
 
 
@@ -70,14 +74,16 @@ def _to_json(
     }
 
 
-def _print(parting: Parting, places: Sequence[Place], titles: Sequence[str]) -> None:
+def _print(
+    parting: Parting, places: Sequence[Place], of_run: Sequence[Difference], titles: Sequence[str]
+) -> None:
     same = output.counted(parting.same, "event is", "events are")
     if parting.is_same:
         output.print_line([(f"the runs are the same: {same} alike", terminal.GOOD)])
         return
     lead = f"the first {same} the same" if parting.same else "they differ from the first event on"
     rows = [row for place in places for row in _rows(place)]
-    rows += [_row(each, "run.") for each in parting.run]
+    rows += [_row(each, "run.") for each in of_run]
     if terminal.is_terminal():
         output.print_line([(lead, terminal.PLAIN)])
         terminal.print_sides(titles, rows)
@@ -88,6 +94,9 @@ def _print(parting: Parting, places: Sequence[Place], titles: Sequence[str]) -> 
     more = len(parting.places) - len(places)
     if more:
         output.note(f"{more} more positions differ; all of them with --all")
+    more = len(parting.run) - len(of_run)
+    if more:
+        output.note(f"{more} more values differ in the end; all of them with --all")
 
 
 def _write(left: str, right: str, *, differs: bool) -> None:
