@@ -51,8 +51,23 @@ def _syntax() -> Exception:
     raise AssertionError
 
 
+def _misspelt() -> Exception:
+    try:
+        eval("callabel")  # noqa: S307 - ours
+    except NameError as error:
+        return error
+    raise AssertionError
+
+
 def _group() -> Exception:
     return ExceptionGroup("both", [ValueError("both (2 sub-exceptions)"), KeyError("x")])
+
+
+ADVISED = SimpleNamespace(
+    error="name 'spon' is not defined",
+    traceback='Traceback (most recent call last):\n  File "soup.py", line 1, in <module>\n'
+    "NameError: name 'spon' is not defined. Did you mean: 'spoon'?\n",
+)
 
 
 def failed(error: BaseException, text: str | None = None) -> SimpleNamespace:
@@ -76,6 +91,7 @@ def failed(error: BaseException, text: str | None = None) -> SimpleNamespace:
         (_with_notes, "ValueError", "ValueError: no number"),
         (_chained, "LookupError", "LookupError: gone"),
         (_syntax, "SyntaxError", "SyntaxError: invalid syntax (prices.py, line 1)"),
+        (_misspelt, "NameError", "NameError: name 'callabel' is not defined"),
         (_group, "ExceptionGroup", "ExceptionGroup: both (2 sub-exceptions)"),
         (
             lambda: ExceptionGroup("outer", [_group()]),
@@ -102,14 +118,13 @@ def test_the_type_is_read_from_the_traceback(
             "UnsayableError (its message cannot be shown)",
         ),
         (failed(ValueError("a"), "redacted-1"), "redacted-1"),
+        (ADVISED, "NameError: name 'spon' is not defined"),
         (SimpleNamespace(error="no answer", traceback=None), "no answer"),
         (SimpleNamespace(error="no answer", traceback="Traceback …"), "no answer"),
         (SimpleNamespace(error=None, traceback=None), None),
     ],
 )
-def test_an_error_that_has_it_or_has_none_stays_as_it_is(
-    error: SimpleNamespace, text: str | None
-) -> None:
+def test_an_error_as_text(error: SimpleNamespace, text: str | None) -> None:
     assert error_text(error) == text
 
 

@@ -24,6 +24,11 @@ _ENDING = re.compile(r"^([\w.<>]+)(: |$)", re.MULTILINE)
 _PLACE = re.compile(r" \([^\n]*line \d+\)")
 """What a SyntaxError says beside its message; in its traceback that stands elsewhere."""
 
+_ADVICE = re.compile(r"\. Did you (?:mean|forget)")
+"""How Python 3.12 and later go on behind the names that they do not know."""
+
+_END = re.compile(rf"\Z|\n|{_ADVICE.pattern}")
+
 _COMPARED = 1000
 """Characters of an error that are looked at; tracebacks are cut off at some length."""
 
@@ -72,9 +77,9 @@ def _is_told(kind: str, rest: str | None, error: str) -> bool:
     if rest is None:
         return error == _short(kind)
     start = error[:_COMPARED]
-    if rest.startswith(start):
-        return len(error) > _COMPARED or rest[len(start) : len(start) + 1] in {"", "\n"}
-    message = rest.split("\n", 1)[0]
+    if rest.startswith(start) and (len(error) > _COMPARED or _END.match(rest, len(start))):
+        return True
+    message = _ADVICE.split(rest, maxsplit=1)[0].split("\n", 1)[0]
     return error.startswith(message) and _PLACE.fullmatch(error, len(message)) is not None
 
 
