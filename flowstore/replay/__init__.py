@@ -5,7 +5,8 @@ Nothing in here writes to the store that it reads, or runs a side effect (G12).
 Executing a run again (ADR 13): `rerun` goes through the events; `record` is what an archive says of
 the run, `undone` what of it came only with a retry; `scene` is what handlers are given, with
 `chunks` (streams) and `guard` (nothing outside); `judge` compares, with `arranged` (timers, tasks,
-waits), `order` (of handlers), `handlers` (gone or new) and `users_code` (where it went wrong);
+waits), `unreached` (steps), `order` (of handlers), `handlers` (gone or new) and `users_code` (where
+it went wrong);
 `report` is what comes of it, `telling` puts it into lines. Checking many runs (ADR 18): `check`,
 `accepted`, `accepted_file`.
 

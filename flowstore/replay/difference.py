@@ -29,7 +29,7 @@ ABSENT: Final = Absent.ABSENT
 
 _BEGINNINGS: Final = (
     *("state", "emitted", "event", "arranged", "result"),
-    *("outcome", "error", "completed", "handler"),
+    *("outcome", "error", "completed", "handler", "steps"),
 )
 
 _WORD: Final = re.compile(

@@ -16,6 +16,7 @@ from flowstore.replay.folding import Folded
 from flowstore.replay.order import overtaken, swapped
 from flowstore.replay.record import is_over
 from flowstore.replay.report import diverged
+from flowstore.replay.unreached import not_called
 from flowstore.store.arranged import read, read_told
 from flowstore.store.base import DEAD, DROPPED, RETRIED
 
@@ -130,8 +131,10 @@ class Judge:
     def _details(
         self, scene: Scene, stored: StoredEvent, was: TransitionRow, now: TransitionRow, done: Done
     ) -> Iterator[Divergence]:
-        """Compare what it arranged, the reason of a drop, and the state behind it."""
+        """Compare its steps, what it arranged, the reason of a drop, and the state behind it."""
         name = was.handler
+        if was.outcome == now.outcome and (left := not_called(scene, stored, was, self._kept)):
+            yield left
         is_old = was.code is None is was.arranged  # from before this was recorded
         if was.arranged != now.arranged and not is_old:
             expected, actual = (

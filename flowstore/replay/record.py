@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from flowstore.store.archive import Archive
     from flowstore.store.base import (
         ChunkRow,
+        StepRow,
         StoredEvent,
         StreamRow,
         TransitionRow,
@@ -123,21 +124,23 @@ class Record:
         return {row.id: row for row in self.archive.streams}
 
     @cached_property
-    def _steps(self) -> dict[Place, list[tuple[int, int]]]:
-        """When the steps of each handler began and ended."""
-        found: dict[Place, list[tuple[int, int]]] = {}
+    def _steps(self) -> dict[Place, list[StepRow]]:
+        found: dict[Place, list[StepRow]] = {}
         for step in self.archive.steps:
-            times = found.setdefault((step.position, step.handler), [])
-            times.append((step.started_at, step.started_at + step.duration))
+            found.setdefault((step.position, step.handler), []).append(step)
         return found
+
+    def steps_of(self, place: Place) -> Sequence[StepRow]:
+        """Return the steps of a handler, those that failed as well."""
+        return self._steps.get(place, ()) if self.archive.steps else ()
 
     def has_told_in_steps(self, stored: StoredEvent, handler: str, prefix: str) -> bool:
         """Tell whether events of this prefix may have been announced by a step's function."""
-        times = self._steps.get((stored.position, handler)) if self.archive.steps else None
-        return times is not None and any(
+        steps = self.steps_of((stored.position, handler))
+        return bool(steps) and any(
             event.id.startswith(prefix)
             and event.name == PROGRESS
-            and any(began <= event.created_at <= ended for began, ended in times)
+            and any(0 <= event.created_at - step.started_at <= step.duration for step in steps)
             for event in self.caused.get(stored.id, ())
         )
 

@@ -19,9 +19,9 @@ Kind = Literal["outcome", "emitted", "state", "arranged", "step", "reach", "hand
 
 ``outcome``: how a handler ended, or whether it was called; ``emitted``: an event; ``state``: the
 state behind a handler; ``arranged``: timers, tasks, waits and collections; ``step``: it reached for
-a step that is not recorded; ``reach``: for something outside the process; ``handler``: it is not
-registered any more, was not then, or has another place among the others; ``error``: an event, or
-the state, does not fit the code.
+a step that is not recorded, or left one out; ``reach``: it reached for something outside the
+process; ``handler``: it is not registered any more, was not then, or has another place among the
+others; ``error``: an event, or the state, does not fit the code.
 """
 
 

@@ -92,7 +92,7 @@ class Scene:
 
     Attributes:
         announced: events that were appended while their handler was at work.
-        entered: the handlers of the event at hand that were called.
+        entered: the attempts of the handlers of the event at hand that were called.
         halted: why the replay ends here.
     """
 
@@ -117,7 +117,7 @@ class Scene:
         self._live = named(live)
         self.streams = Streams(self, record, self._live)
         self.announced: list[NewEvent] = []
-        self.entered: set[str] = set()
+        self.entered: dict[str, Attempt] = {}
         self.halted: Divergence | None = None
         self.past = States()
         self.run: ActiveRun | None = None
@@ -205,7 +205,7 @@ class Scene:
     def enter(self, attempt: Attempt) -> None:
         """Take note that a handler's function is called now; let a debugger in."""
         self._attempt = attempt
-        self.entered.add(attempt.recorded_as)
+        self.entered[attempt.recorded_as] = attempt
         row = self.record.row(attempt.position, attempt.recorded_as)
         self._take_back(attempt, row)
         if self._before is None:
@@ -275,6 +275,10 @@ class Scene:
             f"or see why it was not reached then{why}",
             name,
         )
+
+    def has_run(self, names: Collection[str]) -> bool:
+        """Tell whether one of these steps is to run really, perhaps in the place of another."""
+        return not self._live.isdisjoint(names)
 
     async def record_step(self, run: ActiveRun, step: StepRow) -> None:
         """Leave the record as it is."""

@@ -39,7 +39,7 @@ def trait_text(trait: Trait, paths: Sequence[str]) -> str:
     where = ", ".join(paths[:_MOST_PATHS]) + (", …" if len(paths) > _MOST_PATHS else "")
     texts = {
         "outcome": trait.detail or where,
-        "step": f"it reaches for step {trait.detail!r}",
+        "step": f"it reaches for step {trait.detail!r}" if trait.detail else where,
         "reach": "it reaches outside of the process",
         "handler": _HANDLERS.get(trait.detail or "", "it is gone"),
         "error": "what is recorded does not fit the code",
