@@ -18,7 +18,7 @@ from flowstore.store.lock import FileLock, InChild, Presence
 from flowstore.store.readonly import open_queries
 from flowstore.store.session import Session
 from flowstore.store.url import MEMORY
-from flowstore.store.writer import Call, Listener, Order, Writer
+from flowstore.store.writer import Call, Listener, Parcel, Writer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,7 +44,8 @@ class SQLiteStore:
         self._presence: Presence | None = None
         self._is_forked = False
         os.register_at_fork(after_in_child=InChild(self._note_fork))
-        self._outbox: list[Order | Call] = []
+        self._outbox: list[Parcel | Call] = []
+        self._parcel: Parcel | None = None
         self._outbox_loop: asyncio.AbstractEventLoop | None = None
         self._writer = Writer(_Opener(url, lease_seconds), lease_seconds / 3)
         self._at_exit = weakref.finalize(self, self._writer.stop)
@@ -56,10 +57,15 @@ class SQLiteStore:
         self, operation: Operation, deliver: Callable[[Any, BaseException | None], None]
     ) -> None:
         """Queue an operation; what is submitted in one turn of the loop travels together."""
-        loop = asyncio.get_running_loop()
-        self._enqueue(Order(operation, deliver, loop), loop)
+        loop, parcel = asyncio.get_running_loop(), self._parcel
+        if parcel is None or parcel.loop is not loop or self._is_forked:
+            parcel = Parcel(loop)
+            self._enqueue(parcel, loop)
+            self._parcel = parcel
+        parcel.operations.append(operation)
+        parcel.delivers.append(deliver)
 
-    def _enqueue(self, order: Order | Call, loop: asyncio.AbstractEventLoop) -> None:
+    def _enqueue(self, order: Parcel | Call, loop: asyncio.AbstractEventLoop) -> None:
         if self._is_forked:
             message = (
                 "this store was opened before the process was forked; "
@@ -72,16 +78,17 @@ class SQLiteStore:
         if not self._outbox:
             loop.call_soon(self._send_out)
         self._outbox.append(order)
+        self._parcel = None
 
     def _send_out(self) -> None:
-        orders, self._outbox = self._outbox, []
+        orders, self._outbox, self._parcel = self._outbox, [], None
         if not orders:
             return
         try:
             self._writer.put(orders)
         except StoreError as error:
             for order in orders:
-                order.deliver(None, error)
+                order.refuse(error)
 
     def perform(self, operation: Operation) -> asyncio.Future[Any]:
         """Queue an operation and return a future for its result."""

@@ -12,6 +12,7 @@ import sqlite3
 import threading
 import time
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flowstore.errors import StoreClosedError
@@ -36,12 +37,22 @@ _MOST_OPERATIONS = 4096
 _JOIN_SECONDS = 10.0
 
 
-class Order(NamedTuple):
-    """An operation with the loop and the callback that wait for its result."""
+class Parcel:
+    """Operations of one turn of an event loop, and the callbacks that wait for their results.
 
-    operation: Operation
-    deliver: Deliver
-    loop: asyncio.AbstractEventLoop
+    Two lists and no pairs: an object for each event is one more for the collector.
+    """
+
+    __slots__ = ("delivers", "loop", "operations")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.operations: list[Operation] = []
+        self.delivers: list[Deliver] = []
+
+    def refuse(self, error: BaseException) -> None:
+        """Deliver an error in the place of every result."""
+        _deliver(self.delivers, [(None, error)] * len(self.delivers))
 
 
 class Call(NamedTuple):
@@ -50,6 +61,10 @@ class Call(NamedTuple):
     action: Callable[[Session], Any]
     deliver: Deliver
     loop: asyncio.AbstractEventLoop
+
+    def refuse(self, error: BaseException) -> None:
+        """Deliver an error in the place of its result."""
+        _deliver([self.deliver], [(None, error)])
 
 
 class Listener(NamedTuple):
@@ -64,7 +79,7 @@ class Writer:
 
     def __init__(self, open_session: Callable[[], Session], renew_seconds: float) -> None:
         self._open_session = open_session
-        self._queue: queue.SimpleQueue[list[Order | Call] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[list[Parcel | Call] | None] = queue.SimpleQueue()
         self._listeners: list[Listener] = []
         self._thread: threading.Thread | None = None
         self._start = threading.Lock()
@@ -72,7 +87,7 @@ class Writer:
         self.worker_id: str | None = None
         self.renew_seconds = renew_seconds
 
-    def put(self, orders: list[Order | Call]) -> None:
+    def put(self, orders: list[Parcel | Call]) -> None:
         """Queue orders; the thread is started by the first."""
         if self._closed:
             message = "the store has been closed; make a new WorkflowManager"
@@ -138,7 +153,7 @@ class Writer:
             _attempt(partial(session.leases.renew, self.worker_id))
         return now + self.renew_seconds
 
-    def _gather(self, session: Session | None) -> list[Order | Call] | None:
+    def _gather(self, session: Session | None) -> list[Parcel | Call] | None:
         """Wait for orders and take all there are; [] after a pause, None at the end."""
         timeout: float | None = None
         if session is not None and self._listeners:
@@ -149,7 +164,7 @@ class Writer:
             orders = self._queue.get(timeout=timeout)
         except queue.Empty:
             return []
-        while orders is not None and len(orders) < _MOST_OPERATIONS and not self._queue.empty():
+        while orders is not None and _size(orders) < _MOST_OPERATIONS and not self._queue.empty():
             more = self._queue.get()
             if more is None:
                 self._queue.put(None)
@@ -157,11 +172,12 @@ class Writer:
             orders = orders + more
         return orders
 
-    def _open(self, orders: list[Order | Call]) -> Session | None:
+    def _open(self, orders: list[Parcel | Call]) -> Session | None:
         try:
             return self._open_session()
         except BaseException as error:  # noqa: BLE001 - it is delivered to everyone who waits
-            _deliver(orders, [(None, error)] * len(orders))
+            for order in orders:
+                _call(order.loop, order.refuse, error)
             return None
 
     def _tell(self) -> None:
@@ -177,52 +193,52 @@ def _attempt(action: Callable[[], object]) -> None:
         logger.warning("the store could not be kept up: %s", error)
 
 
-def _work(session: Session, orders: list[Order | Call]) -> None:
+def _size(orders: list[Parcel | Call]) -> int:
+    return sum(len(order.operations) for order in orders if isinstance(order, Parcel))
+
+
+def _work(session: Session, orders: list[Parcel | Call]) -> None:
     """Carry out orders: neighbouring operations as one transaction, calls by themselves."""
-    batch: list[Order] = []
+    parcels: list[Parcel] = []
     for order in orders:
-        if isinstance(order, Order):
-            batch.append(order)
+        if isinstance(order, Parcel):
+            parcels.append(order)
             continue
-        _carry_out(session, batch)
-        batch = []
+        _carry_out(session, parcels)
+        parcels = []
         outcome: Outcome
         try:
             outcome = (order.action(session), None)
         except BaseException as error:  # noqa: BLE001 - it is delivered to the one who waits
             outcome = (None, error)
-        _deliver([order], [outcome])
-    _carry_out(session, batch)
+        _call(order.loop, _deliver, [order.deliver], [outcome])
+    _carry_out(session, parcels)
 
 
-def _carry_out(session: Session, batch: list[Order]) -> None:
-    if not batch:
+def _carry_out(session: Session, parcels: Sequence[Parcel]) -> None:
+    """Carry out parcels together; hand the results over with one wake-up for each event loop."""
+    operations = [operation for parcel in parcels for operation in parcel.operations]
+    if not operations:
         return
     outcomes: list[Outcome]
     try:
-        outcomes = session.carry_out([order.operation for order in batch])
+        outcomes = session.carry_out(operations)
     except BaseException as error:  # noqa: BLE001 - it is delivered to everyone who waits
-        outcomes = [(None, error)] * len(batch)
-    _deliver(batch, outcomes)
+        outcomes = [(None, error)] * len(operations)
+    left = iter(outcomes)
+    shares: dict[asyncio.AbstractEventLoop, tuple[list[Deliver], list[Outcome]]] = {}
+    for parcel in parcels:
+        delivers, results = shares.setdefault(parcel.loop, ([], []))
+        delivers += parcel.delivers
+        results += islice(left, len(parcel.delivers))
+    for loop, share in shares.items():
+        _call(loop, _deliver, *share)
 
 
-def _deliver(orders: Sequence[Order | Call], outcomes: Sequence[Outcome]) -> None:
-    """Hand results over, in order, with one wake-up for each event loop."""
-    loops = {order.loop for order in orders}
-    if len(loops) == 1:  # nearly always
-        _call(loops.pop(), _deliver_all, orders, outcomes)
-        return
-    for loop in loops:
-        ours = [index for index, order in enumerate(orders) if order.loop is loop]
-        _call(
-            loop, _deliver_all, [orders[each] for each in ours], [outcomes[each] for each in ours]
-        )
-
-
-def _deliver_all(orders: Sequence[Order | Call], outcomes: Sequence[Outcome]) -> None:
-    for order, (result, error) in zip(orders, outcomes, strict=True):
+def _deliver(delivers: Sequence[Deliver], outcomes: Sequence[Outcome]) -> None:
+    for deliver, (result, error) in zip(delivers, outcomes, strict=True):
         try:
-            order.deliver(result, error)
+            deliver(result, error)
         except Exception:
             # The results behind this one belong to others, who would wait for ever.
             logger.exception("a result of the store could not be taken")

@@ -46,7 +46,7 @@ def _cut_off(store: SQLiteStore) -> None:
     """Lose what is queued, and have the writer end without signing anything off."""
     error = StoreClosedError("the store's process has crashed (flowstore.testing.crash)")
     writer, lost = store._writer, store._outbox
-    store._outbox = []
+    store._outbox, store._parcel = [], None
     writer._closed = True
     writer.worker_id = None
     while True:
@@ -55,7 +55,7 @@ def _cut_off(store: SQLiteStore) -> None:
         except queue.Empty:
             break
     for order in lost:
-        order.loop.call_soon(order.deliver, None, error)
+        order.loop.call_soon(order.refuse, error)
     store._at_exit.detach()
 
 
