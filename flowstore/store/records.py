@@ -1,7 +1,7 @@
 """What a store keeps, as records: rows for the writer, and what readers get.
 
 Rows of the hot path are named tuples in the order of their table's columns, so that a batch
-of them is handed to the driver as it is.
+of them is turned by its columns as it is: see `flowstore.store.bulk`.
 """
 
 from __future__ import annotations
