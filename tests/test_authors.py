@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import pytest
 from calls import calls_of
 from hypothesis import given
 from hypothesis import strategies as st
 
 from flowstore.replay.authors import NEVER, Authors
+from flowstore.replay.origins import Origins, origin_of
 from flowstore.store.archive import Archive
 from flowstore.store.arranged import Told, to_text
 from flowstore.store.base import Outstanding, RunRow, StepRow, StoredEvent, TransitionRow
+from flowstore.store.excerpt import Excerpt
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 RUN = RunRow(1, "r", "w", "idle", 9, 9, 1, 1, None, None, None, None, None, 0, 0)
 
@@ -30,7 +36,7 @@ def step(number: int, started_at: int) -> StepRow:
 
 def progress(number: int, position: int) -> StoredEvent:
     cells: dict[str, Any] = dict.fromkeys(StoredEvent._fields)
-    cells |= {"id": f"1/work/p{number}", "position": position, "name": "progress"}
+    cells |= {"id": f"1/work/p{number}", "position": position, "name": "progress", "created_at": 0}
     return StoredEvent(**{**cells, "causation_id": "sent"})
 
 
@@ -73,18 +79,44 @@ def test_it_is_the_first_attempt_that_tells_of_it(
     assert Authors(archive).of_step(step(number, moment)) == first(come, left)
 
 
-def test_a_handler_that_waits_often_is_gone_through_in_linear_time():
-    """G11: counted in calls of functions."""
-    assert calls(400) < 5 * calls(100)
-
-
-def calls(waits: int) -> int:
+def often(waits: int) -> Archive:
+    """Return a run whose handler tells a bit of progress and does a step before each wait."""
     tolds: list[Told | None] = [Told([], each, 0, {"ask": each}) for each in range(1, waits + 1)]
-    authors = Authors(waiting(tolds, ["parked"] * (waits - 1) + ["handled"]))
-    places = list(range(1, waits + 1))
+    archive = waiting(tolds, ["parked"] * (waits - 1) + ["handled"])
+    archive.steps = [step(each, each * 10) for each in range(1, waits + 1)]
+    archive.events = [progress(each, waits + each) for each in range(1, waits + 1)]
+    return archive
+
+
+def calls_of_authors(waits: int) -> int:
+    archive = often(waits)
+    authors, places = Authors(archive), list(range(1, waits + 1))
 
     def look() -> None:
-        assert [authors.of_step(step(each, each * 10)) for each in places] == places
-        assert [authors.of_event(progress(each, waits + each)) for each in places] == places
+        assert list(map(authors.of_step, archive.steps)) == places
+        assert list(map(authors.of_event, archive.events)) == places
 
     return calls_of(look)[0]
+
+
+def calls_of_history(waits: int) -> int:
+    archive = often(waits)
+    page = Excerpt(
+        events=[], transitions=archive.transitions, steps=archive.steps, caused=archive.events
+    )
+    origins = Origins()
+
+    def look() -> None:
+        origins.turn(page)
+        came = [origins.take(row, *origin_of(row)) for row in archive.transitions]
+        assert came == [
+            ([event], [step]) for event, step in zip(archive.events, archive.steps, strict=True)
+        ]
+
+    return calls_of(look)[0]
+
+
+@pytest.mark.parametrize("calls", [calls_of_authors, calls_of_history])
+def test_a_handler_that_waits_often_is_gone_through_in_linear_time(calls: Callable[[int], int]):
+    """G11: counted in calls of functions."""
+    assert calls(400) < 5 * calls(100)

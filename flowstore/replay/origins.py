@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
 from flowstore.events import ERROR
@@ -27,14 +28,11 @@ from flowstore.store.base import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from typing import TypeVar
+    from collections.abc import Sequence
 
     from flowstore.replay.heard import Place
     from flowstore.store.base import StepRow, StoredEvent, TransitionRow
     from flowstore.store.excerpt import Excerpt
-
-    _Item = TypeVar("_Item")
 
 _BRINGING: Final = (HANDLED, DROPPED, PARKED)
 """Outcomes of attempts whose commits bring what they have emitted."""
@@ -55,10 +53,54 @@ def origin_of(row: TransitionRow) -> Place:
 
 @dataclass(slots=True)
 class _Came:
-    """What came of one handler at one event and has not been told yet."""
+    """What came of one handler at one event and has not been told yet.
 
-    events: list[StoredEvent] = field(default_factory=list["StoredEvent"])
-    steps: list[StepRow] = field(default_factory=list["StepRow"])
+    Attributes:
+        events: by their ids.
+        steps: by name and number.
+        sent: how many of the events that were sent off at once have been told, by kind.
+        done: how many of the steps of each name.
+    """
+
+    events: dict[str, StoredEvent] = field(default_factory=dict[str, "StoredEvent"])
+    steps: dict[tuple[str, int], StepRow] = field(default_factory=dict[tuple[str, int], "StepRow"])
+    sent: dict[str, int] = field(default_factory=dict[str, int])
+    done: dict[str, int] = field(default_factory=dict[str, int])
+
+    def split(self, share: _Share) -> tuple[list[StoredEvent], list[StepRow]]:
+        """Take out what came of an attempt, going through all that there is."""
+        events = [event for event in self.events.values() if share.has_event(event)]
+        steps = [step for step in self.steps.values() if share.has_step(step)]
+        for event in events:
+            del self.events[event.id]
+        for step in steps:
+            del self.steps[step.name, step.number]
+        return events, steps
+
+    def split_told(
+        self, share: _Share, told: Told, place: Place
+    ) -> tuple[list[StoredEvent], list[StepRow]]:
+        """Take out what an attempt has told, going through nothing else: it may wait often."""
+        ids = list(told.events)
+        keys: list[tuple[str, int]] = []
+        for kind in "pc":
+            new = range(self.sent.get(kind, 0) + 1, sent(told, kind) + 1)
+            ids += [f"{place[0]}/{place[1]}/{kind}{number}" for number in new]
+        for name, count in told.steps.items():
+            keys += [(name, number) for number in range(self.done.get(name, 0) + 1, count + 1)]
+        if share.row.outcome != DEAD:  # that may have come to more than it has done
+            for kind in "pc":
+                self.sent[kind] = max(self.sent.get(kind, 0), sent(told, kind))
+            for name, count in told.steps.items():
+                self.done[name] = max(self.done.get(name, 0), count)
+        events = [self.events.pop(each) for each in ids if each in self.events]
+        steps = [self.steps[key] for key in keys if key in self.steps]
+        steps = [step for step in steps if share.has_step(step)]
+        for step in steps:
+            del self.steps[step.name, step.number]
+        events.sort(key=attrgetter("position"))
+        steps.sort(key=attrgetter("started_at", "number", "name"))
+        return events, steps
 
 
 class Origins:
@@ -112,14 +154,14 @@ class Origins:
             elif _FAILURE.fullmatch(event.id):
                 self._failures[event.id] = event
             elif named is not None:
-                self._at(*named.place).events.append(event)
+                self._at(*named.place).events[event.id] = event
             elif event.causation_id in positions and not event.id.startswith(
                 f"{positions[event.causation_id]}/"
             ):
-                self._at(positions[event.causation_id], _CHOSEN).events.append(event)
+                self._at(positions[event.causation_id], _CHOSEN).events[event.id] = event
         for step in page.steps:
             if step.started_at >= moment:
-                self._at(step.position, step.handler).steps.append(step)
+                self._at(step.position, step.handler).steps[step.name, step.number] = step
 
     def _at(self, position: int, handler: str) -> _Came:
         return self._came.setdefault((position, handler), _Came())
@@ -142,24 +184,35 @@ class Origins:
             return [], []
         came, share = self._at(position, handler), self._share(row)
         (self._waiting.discard if share.is_last else self._waiting.add)((position, handler))
-        events, came.events = _split(came.events, share.has_event)
-        steps, came.steps = _split(came.steps, share.has_step)
-        if share.brings and (position, _CHOSEN) in self._came:
-            chosen, others = self._at(position, _CHOSEN), self._at_event[position]
-            is_rest = row in others[-1:] and all(each != position for each, _ in self._waiting)
-            found, chosen.events = _split(
-                chosen.events,
-                lambda event: (
-                    event.id in share.ids
-                    if event.id in self._told
-                    else is_rest or share.has_chosen(event, others)
-                ),
-            )
-            events = sorted([*events, *found], key=lambda event: event.position)
+        if share.told is None or share.is_last or row.outcome == RETRIED:
+            events, steps = came.split(share)
+        else:
+            events, steps = came.split_told(share, share.told, (position, handler))
+        chosen = self._came.get((position, _CHOSEN))
+        if chosen is not None and share.brings:
+            found = self._chosen(share, position, chosen.events)
+            events = sorted([*events, *found], key=attrgetter("position"))
         failure = self._failures.get(f"{row.position}/{row.handler}/{ERROR}")
         if failure is not None and row.outcome == DEAD:
             events.append(failure)
         return events, steps
+
+    def _chosen(
+        self, share: _Share, position: int, events: dict[str, StoredEvent]
+    ) -> list[StoredEvent]:
+        """Take out the events with ids of its choice that came of an attempt."""
+        if share.told is not None:
+            return [events.pop(each) for each in share.ids if each in events]
+        others = self._at_event[position]
+        is_rest = share.row in others[-1:] and all(each != position for each, _ in self._waiting)
+        found = [
+            event
+            for event in events.values()
+            if event.id not in self._told and (is_rest or share.has_chosen(event, others))
+        ]
+        for event in found:
+            del events[event.id]
+        return found
 
     def _share(self, row: TransitionRow) -> _Share:
         attempts = self._attempts[row.position, row.handler]
@@ -250,8 +303,6 @@ class _Share:
             event: it.
             others: attempts for the same event whose commits may have brought it.
         """
-        if self.told is not None:
-            return False
         if _covers(self.row, event.created_at):
             return True
         is_of_another = any(_covers(each, event.created_at) for each in others)
@@ -265,13 +316,3 @@ def _end(row: TransitionRow) -> int:
 def _covers(row: TransitionRow, moment: int) -> bool:
     """Tell whether an attempt was under way at a moment, by the clock."""
     return row.started_at <= moment <= _end(row)
-
-
-def _split(
-    items: list[_Item], is_wanted: Callable[[_Item], bool]
-) -> tuple[list[_Item], list[_Item]]:
-    """Return those that are wanted and the rest, both in order."""
-    if not items:
-        return items, items
-    wanted = [item for item in items if is_wanted(item)]
-    return wanted, [item for item in items if not is_wanted(item)]
