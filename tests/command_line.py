@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 def settle(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Work in a folder, with nothing of the tester's environment."""
     monkeypatch.chdir(folder)
+    # A program that is loaded there is found by its folder, which is not to be searched later.
+    monkeypatch.setattr(sys, "path", [*sys.path])
     for name in ("FLOWSTORE_URL", "FLOWSTORE_APP"):
         monkeypatch.delenv(name, raising=False)
     # A program that asks for colour in every case gets none in a pipe either.
