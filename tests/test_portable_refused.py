@@ -160,7 +160,8 @@ def test_a_line_that_is_none_is_refused(line: bytes, told: str, exported: bytes,
         (b"", "the file is empty"),
         (gzip.compress(b"{}", mtime=0), "is compressed; try gunzip"),
         (b"\xef\xbb\xbf{}\n", "begins with a byte order mark"),
-        (b"SQLite format 3\0\n", "is not JSON"),
+        (b"SQLite format 3\0\x10\0\n", "is a database, not runs that were exported"),
+        (b"SQLite format 4\n", "is not JSON"),
         (b"{}\n", "is not the first line of exported runs"),
         (b'{"line":"header","format":"other","version":1}\n', "is not the first line"),
         (
@@ -182,6 +183,13 @@ def test_a_line_that_is_none_is_refused(line: bytes, told: str, exported: bytes,
 def test_a_file_that_begins_otherwise_is_refused(first: bytes, told: str, tmp_path: Path):
     error = refusal(tmp_path, first)
     assert told in error.problem
+    assert error.line == 1
+
+
+def test_line_ends_that_git_has_turned_are_told(exported: bytes, tmp_path: Path):
+    error = refusal(tmp_path, exported.replace(b"\n", b"\r\n"))
+    assert "ends like a line of Windows" in error.problem
+    assert ".gitattributes" in error.problem
     assert error.line == 1
 
 

@@ -33,6 +33,7 @@ STANDARD: Final = "-"
 _MIB: Final = 1024 * 1024
 _GZIP: Final = b"\x1f\x8b"
 _BOM: Final = b"\xef\xbb\xbf"
+_SQLITE: Final = b"SQLite format 3\0"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,6 +167,13 @@ class _Reading:
             self._refuse("is compressed; try gunzip -c FILE | flowstore import -")
         if line.startswith(_BOM):
             self._refuse("begins with a byte order mark, which JSON has none of; remove it")
+        if line.startswith(_SQLITE):
+            self._refuse("is a database, not runs that were exported from one; see --store")
+        if line.endswith(b"\r\n"):
+            self._refuse(
+                "ends like a line of Windows: something has turned the file's line ends; if it was "
+                "git, have a line `*.jsonl -text` in .gitattributes"
+            )
 
     def _parse(self, line: bytes) -> dict[str, Any]:
         try:
