@@ -389,4 +389,4 @@ async def test_a_step_behind_what_failed_then_says_so(path):
     assert await again(archive, selling()) is None
     found = await again(archive, selling("spoon"))
     assert found.kind == "step"
-    assert found.message.endswith("see why it was not reached then (it was dead: 'spoon')")
+    assert found.message.endswith("see why it was not done then (it was dead: 'spoon')")

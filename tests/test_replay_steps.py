@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import Any
 
@@ -69,6 +70,34 @@ async def test_a_step_that_is_not_recorded_ends_the_replay(path):
     ignore = ["state.thank"]
     assert await again(archive, paying(bank, "pay", "thank"), live={"thank"}, ignore=ignore) is None
     assert bank.keys[3:] == ["r/1/handle/thank/1", "r/2/handle/thank/1"]
+
+
+async def test_a_step_that_was_cut_off_has_no_result(path):
+    """It was reached then, but not done; inside the step, the time-out is part of the result."""
+    never = asyncio.Event()
+
+    async def ask():
+        try:
+            async with asyncio.timeout(0.01):
+                await never.wait()
+        except TimeoutError:
+            return "no answer"
+
+    async def cutting(event, ctx):
+        try:
+            async with asyncio.timeout(0.01):
+                await ctx.step("ask", never.wait)
+        except TimeoutError:
+            ctx.state["answer"] = "no answer"
+
+    async def asking(event, ctx):
+        ctx.state["answer"] = await ctx.step("ask", ask)
+
+    found = await again(await record(path, handling(cutting), ONE), handling(cutting))
+    assert (found.kind, found.actual) == ("step", "ask")
+    assert "why it was not done then" in found.message
+    archive = await record(path.with_name("inside.db"), handling(asking), ONE)
+    assert await again(archive, handling(asking)) is None
 
 
 async def test_a_text_is_no_list_of_its_letters(path):

@@ -272,7 +272,7 @@ class Scene:
             handler,
             f"position {self._position}: handler {handler!r} reached for step {name!r}{which} "
             f"which is not recorded; have it really run with live=[{name!r}] (--live {name!r}), "
-            f"or see why it was not reached then{why}",
+            f"or see why it was not done then{why}",
             name,
         )
 
