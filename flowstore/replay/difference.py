@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from flowstore.errors import InvalidValueError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 
 class Absent(enum.Enum):
@@ -129,6 +129,28 @@ def ignorable(paths: Sequence[str]) -> Sequence[str]:
             problem = f"{path!r} is no path that can differ, such as state.updated; they begin with"
             raise InvalidValueError("ignore", f"{problem} {', '.join(_BEGINNINGS)}")
     return paths
+
+
+class Ignored:
+    """Paths that do not count in a comparison.
+
+    Args:
+        paths: as `ignorable` takes them.
+    """
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        # What is emitted has the path of its name; `event` stands for whatever name.
+        self._patterns = [
+            f"emitted.*{path[5:]}" if path.startswith("event.") else path for path in paths
+        ]
+
+    def covers(self, path: str) -> bool:
+        """Tell whether differences at this path do not count."""
+        return any(covers(pattern, path) for pattern in self._patterns)
+
+    def kept(self, found: Iterable[Difference]) -> tuple[Difference, ...]:
+        """Return those differences that count."""
+        return tuple(each for each in found if not self.covers(each.path))
 
 
 def words(path: str) -> list[str]:

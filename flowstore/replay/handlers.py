@@ -10,9 +10,10 @@ from flowstore.routing import OVERDUE, REVIVER
 from flowstore.store.base import RETRIED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from flowstore.codec import Codec
+    from flowstore.replay.difference import Ignored
     from flowstore.replay.record import Record
     from flowstore.routing import Handler, Routes
     from flowstore.store.base import StoredEvent, TransitionRow
@@ -25,16 +26,14 @@ class Handlers:
         record: the run.
         routes: what is registered now.
         codec: reads the events.
-        ignores: tells whether differences at a path, as in ``handler.audit``, do not count.
+        ignored: paths that do not count, such as ``handler.audit``.
     """
 
-    def __init__(
-        self, record: Record, routes: Routes, codec: Codec, ignores: Callable[[str], bool]
-    ) -> None:
+    def __init__(self, record: Record, routes: Routes, codec: Codec, ignored: Ignored) -> None:
         self._record = record
         self._routes = routes
         self._codec = codec
-        self._ignores = ignores
+        self._ignored = ignored
 
     def gone(
         self, stored: StoredEvent, rows: Mapping[str, TransitionRow], handlers: Sequence[Handler]
@@ -54,7 +53,7 @@ class Handlers:
             event = self._record.at(place).name
             if any(each.name == base for each in self._routes.handlers(event)):
                 continue
-            if self._ignores(f"handler.{base}"):
+            if self._ignored.covers(f"handler.{base}"):
                 continue
             now = ", ".join(map(repr, known)) or "none"
             message = (
@@ -85,7 +84,7 @@ class Handlers:
         """Return that a handler was not called then, unless the event's turn was cut short."""
         rows = self._record.rows(stored.position)
         is_whole = all(row.outcome != RETRIED for row in rows.values())
-        if not is_whole or self._ignores(f"handler.{name}"):
+        if not is_whole or self._ignored.covers(f"handler.{name}"):
             return None
         message = (
             f"position {stored.position}, {stored.name!r}: handler {name!r} is registered for it "

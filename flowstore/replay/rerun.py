@@ -22,7 +22,7 @@ from flowstore.errors import (
 )
 from flowstore.events import PROGRESS
 from flowstore.outside import refusal
-from flowstore.replay.difference import ignorable
+from flowstore.replay.difference import Ignored, ignorable
 from flowstore.replay.guard import install
 from flowstore.replay.handlers import Handlers
 from flowstore.replay.judge import Judge
@@ -150,8 +150,9 @@ class _Rerun:
         self._record = scene.record
         archive = scene.record.archive
         self._waits = Waits(archive.transitions, reopened_at(archive.events))
-        self._judge = Judge(scene.record, program.codec, ignore)
-        self._handlers = Handlers(scene.record, scene.routes, program.codec, self._judge.ignores)
+        ignored = Ignored(ignore)
+        self._judge = Judge(scene.record, program.codec, ignored)
+        self._handlers = Handlers(scene.record, scene.routes, program.codec, ignored)
         self._accept = accept
         self._accepted: list[Divergence] = []
         self._events = 0

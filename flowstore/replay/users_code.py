@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from flowstore.replay.difference import ABSENT, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from types import CodeType
 
     from flowstore.replay.difference import Difference
@@ -78,6 +78,14 @@ def shortened(difference: Difference) -> str:
     if now is ABSENT:
         return f"{difference.path} is gone, it was {_cut(shown(was))}"
     return f"{difference.path} was {_cut(shown(was))} and is {_cut(shown(now))}"
+
+
+def first_of(found: Sequence[Difference]) -> str:
+    """Name the first difference, and say how many there are."""
+    if not found:
+        return ""
+    more = len(found) - 1
+    return shortened(found[0]) + (f" (and {more} more)" if more else "")
 
 
 def _cut(text: str) -> str:
