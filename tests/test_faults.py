@@ -303,3 +303,23 @@ async def test_a_lease_that_cannot_be_renewed_ends_nothing(make, path, monkeypat
         assert receipt.status == "accepted"
         assert (await workflow.run("r").wait(20)).status == "idle"
         assert await workflow.run("r").state() == {"count": 2}
+
+
+async def test_no_one_waits_for_ever_for_a_thread_that_has_failed(
+    make, faults, monkeypatch, caplog
+):
+    """What no one foresaw there is told to whoever waits, and to all who come later."""
+    short = partial(SQLiteStore, lease_seconds=0.15)
+    monkeypatch.setattr(flowstore.runtime, "SQLiteStore", short)
+    workflow = make()
+
+    async def send_for_ever() -> None:
+        while True:
+            await workflow.send(WorkflowEvent("x"), correlation_id="r")
+
+    async with workflow:
+        await workflow.send(WorkflowEvent("x"), correlation_id="r")
+        faults.fail_once("UPDATE worker", LookupError("odd"))
+        with pytest.raises(StoreUnavailableError, match=r"LookupError: odd.* start the process"):
+            await asyncio.wait_for(send_for_ever(), 20)
+    assert "the store's own thread failed" in caplog.text

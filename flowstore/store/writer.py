@@ -15,7 +15,7 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from flowstore.errors import StoreClosedError
+from flowstore.errors import StoreClosedError, StoreUnavailableError
 
 if TYPE_CHECKING:
     import asyncio
@@ -80,6 +80,8 @@ class Writer:
     def __init__(self, open_session: Callable[[], Session], renew_seconds: float) -> None:
         self._open_session = open_session
         self._queue: queue.SimpleQueue[list[Parcel | Call] | None] = queue.SimpleQueue()
+        self._at_hand: list[Parcel | Call] = []
+        self._session: Session | None = None
         self._listeners: list[Listener] = []
         self._thread: threading.Thread | None = None
         self._start = threading.Lock()
@@ -123,14 +125,21 @@ class Writer:
     # --- on the thread ---------------------------------------------------------------
 
     def _run(self) -> None:
-        session: Session | None = None
+        try:
+            self._serve()
+        except BaseException as error:
+            logger.exception("the store's own thread failed, so nothing is written any more")
+            self._refuse_all(error)
+        if self._session is not None:
+            _attempt(partial(self._session.close, self.worker_id))
+
+    def _serve(self) -> None:
         renew_at = 0.0
-        while True:
-            orders = self._gather(session)
-            if orders is None:
-                break
-            if session is None and orders:
-                session = self._open(orders)
+        while (orders := self._gather()) is not None:
+            self._at_hand = orders
+            if self._session is None and orders:
+                self._session = self._open(orders)
+            session = self._session
             if session is None:
                 continue
             if orders:
@@ -141,8 +150,20 @@ class Writer:
                 session.unheard = False
                 self._tell()
             renew_at = self._renew(session, renew_at)
-        if session is not None:
-            _attempt(partial(session.close, self.worker_id))
+
+    def _refuse_all(self, error: BaseException) -> None:
+        """Refuse what is asked for until the end: whoever waits must not wait for ever."""
+        problem = StoreUnavailableError(
+            f"the store's own thread failed ({type(error).__name__}: {error}), so nothing is "
+            "written any more; this is a bug of flowstore: start the process again, and report it "
+            "with what the log says"
+        )
+        problem.__cause__ = error
+        orders: list[Parcel | Call] | None = self._at_hand
+        while orders is not None:
+            for order in orders:
+                _call(order.loop, order.refuse, problem)
+            orders = self._queue.get()
 
     def _renew(self, session: Session, renew_at: float) -> float:
         """Say that the worker lives when it is time; return when it is time again."""
@@ -153,10 +174,10 @@ class Writer:
             _attempt(partial(session.leases.renew, self.worker_id))
         return now + self.renew_seconds
 
-    def _gather(self, session: Session | None) -> list[Parcel | Call] | None:
+    def _gather(self) -> list[Parcel | Call] | None:
         """Wait for orders and take all there are; [] after a pause, None at the end."""
         timeout: float | None = None
-        if session is not None and self._listeners:
+        if self._session is not None and self._listeners:
             timeout = NOTICE_SECONDS
         elif self.worker_id is not None:
             timeout = self.renew_seconds
