@@ -15,7 +15,9 @@ from sqlalchemy import text
 import flowstore.runtime
 from flowstore import Retry, WorkflowEvent, WorkflowManager
 from flowstore.errors import StoreBusyError, StoreError, StoreUnavailableError
+from flowstore.store.base import Load
 from flowstore.store.sqlite import SQLiteStore
+from flowstore.store.url import parse
 from flowstore.testing import crash
 
 if TYPE_CHECKING:
@@ -323,3 +325,28 @@ async def test_no_one_waits_for_ever_for_a_thread_that_has_failed(
         with pytest.raises(StoreUnavailableError, match=r"LookupError: odd.* start the process"):
             await asyncio.wait_for(send_for_ever(), 20)
     assert "the store's own thread failed" in caplog.text
+
+
+async def test_what_was_answered_is_not_refused_when_the_thread_fails_behind_it(path, faults):
+    store = SQLiteStore(parse(path), lease_seconds=0.15)
+    told: list[list[BaseException | None]] = []
+
+    def deliver(answers: Any, answered: asyncio.Event, _: Any, error: Any) -> None:
+        answers.append(error)
+        answered.set()
+
+    await store.become_worker()
+    faults.fail_once("UPDATE worker", LookupError("odd"))
+    try:
+        async with asyncio.timeout(20):
+            while not told or not any(told[-1]):
+                told.append([])
+                answered = asyncio.Event()
+                store.submit(Load(1, 0, 1), partial(deliver, told[-1], answered))
+                await answered.wait()
+    finally:
+        store.resign()
+        await store.close()
+    assert [len(answers) for answers in told] == [1] * len(told)
+    assert told[0] == [None]
+    assert isinstance(told[-1][0], StoreUnavailableError)

@@ -90,7 +90,7 @@ class Writer:
         self.renew_seconds = renew_seconds
 
     def put(self, orders: list[Parcel | Call]) -> None:
-        """Queue orders; the thread is started by the first."""
+        """Queue orders, which are the writer's from now on; the thread is started by the first."""
         if self._closed:
             message = "the store has been closed; make a new WorkflowManager"
             raise StoreClosedError(message)
@@ -144,6 +144,7 @@ class Writer:
                 continue
             if orders:
                 _work(session, orders)
+                self._at_hand = []  # they have been answered
             else:
                 _attempt(session.look_around)
             if session.unheard:
@@ -185,12 +186,14 @@ class Writer:
             orders = self._queue.get(timeout=timeout)
         except queue.Empty:
             return []
-        while orders is not None and _size(orders) < _MOST_OPERATIONS and not self._queue.empty():
+        size = _size(orders or ())
+        while orders is not None and size < _MOST_OPERATIONS and not self._queue.empty():
             more = self._queue.get()
             if more is None:
                 self._queue.put(None)
                 break
-            orders = orders + more
+            orders += more
+            size += _size(more)
         return orders
 
     def _open(self, orders: list[Parcel | Call]) -> Session | None:
@@ -214,7 +217,7 @@ def _attempt(action: Callable[[], object]) -> None:
         logger.warning("the store could not be kept up: %s", error)
 
 
-def _size(orders: list[Parcel | Call]) -> int:
+def _size(orders: Sequence[Parcel | Call]) -> int:
     return sum(len(order.operations) for order in orders if isinstance(order, Parcel))
 
 
