@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -41,20 +43,41 @@ def raised_again(text: str) -> Exception:
     """
     said: dict[str, Any] = orjson.loads(text)
     arguments = tuple(said.get("args", (said["message"],)))
-    for kind in _subclasses(Exception):
-        if _name(kind) == said["type"]:
-            try:
-                error = kind.__new__(kind, *arguments)
-                error.args = arguments
-            except Exception:  # noqa: BLE001, S112 - a class with a __new__ of its own
-                continue
-            return error
+    for kind in _named(said["type"]):
+        try:
+            error = kind.__new__(kind, *arguments)
+            error.args = arguments
+        except Exception:  # noqa: BLE001, S112 - a class with a __new__ of its own
+            continue
+        return error
     return StepFailedError(f"{said['type']}: {said['message']}")
 
 
+def _named(name: str) -> Iterator[type[Exception]]:
+    """Yield the classes of this name, then those in a package: a program knows of none around it.
+
+    ``python examples/shop.py`` calls ``shop`` what others import as ``examples.shop``.
+    """
+    kinds = [(_name(kind), kind) for kind in _subclasses(Exception)]
+    yield from (kind for found, kind in kinds if found == name)
+    if "." in name:
+        yield from (kind for found, kind in kinds if found.endswith(f".{name}"))
+
+
 def _name(kind: type[BaseException]) -> str:
-    name = kind.__qualname__
-    return name if kind.__module__ == "builtins" else f"{kind.__module__}.{name}"
+    module, name = kind.__module__, kind.__qualname__
+    if module == "__main__":
+        module = _program()
+    return name if module == "builtins" else f"{module}.{name}"
+
+
+def _program() -> str:
+    """Return the name under which the program at work would be imported."""
+    main = sys.modules["__main__"]
+    spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
+    if spec is not None:
+        return str(spec.name)
+    return main.__name__ if file is None else Path(file).stem
 
 
 def _subclasses(kind: type[Exception]) -> Iterator[type[Exception]]:
