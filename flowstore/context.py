@@ -30,7 +30,7 @@ class Context(StateView):
     __slots__ = ("_logger", "_random")
 
     def __init__(self, journal: Journal) -> None:
-        self._journal = journal  # not by super(), which takes as long as all the rest
+        self._journal = journal  # not by super(), which takes longer
         self._logger: logging.LoggerAdapter[logging.Logger] | None = None
         self._random: random.Random | None = None
 

@@ -97,7 +97,7 @@ def encode_json(value: object, path: str, *, max_bytes: int, max_depth: int) -> 
         )
         raise ValueTooLargeError(path, problem)
     decoded = text.decode()
-    if _ESCAPED_NUL in decoded:  # in bytes this takes five times as long
+    if _ESCAPED_NUL in decoded:  # in bytes this takes several times as long
         refuse_nul(value, path, max_depth)
     return decoded
 

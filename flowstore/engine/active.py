@@ -1,7 +1,7 @@
 """A run that this process owns, as the engine keeps it in memory."""
 
 # ruff: noqa: PIE807, PLW0108 - a checker of types cannot tell of what `list` alone makes a list, and
-# calling `list[X]` takes three times as long: these are made for every event.
+# calling `list[X]` takes several times as long: these are made for every event.
 
 from __future__ import annotations
 

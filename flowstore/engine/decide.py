@@ -68,7 +68,7 @@ def commit_event(
         now,
         done.events,
     )
-    # One by one: to call a class with names for so much of it takes four times as long.
+    # One by one: to call a class with names for so much of it takes several times as long.
     commit.repeats = done.repeats
     commit.transitions = done.transitions
     commit.drops = done.drops

@@ -1,7 +1,7 @@
 """What a worker asks the one writer to do."""
 
 # ruff: noqa: PIE807 - a checker of types cannot tell of what `list` alone makes a list, and
-# calling `list[X]` takes three times as long: these are made for every event.
+# calling `list[X]` takes several times as long: these are made for every event.
 
 from __future__ import annotations
 
