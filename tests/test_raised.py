@@ -208,5 +208,10 @@ def test_json_has_the_error_as_it_is_and_its_type(capfd: pytest.CaptureFixture[s
     assert (shown["error"], shown["error_type"]) == typed
     matches = Called(capfd, "grep", "spoon", "--error", "--json").json[0]["matches"]
     assert {(each["text"], each["error_type"]) for each in matches} == {typed}
+    soup, told = Called(capfd, "trace", "soup-1", "--json").json
+    assert (soup["error_type"], told["error"], told["error_type"]) == (None, *typed)
+    lines = map(json.loads, Called(capfd, "tail", "--once", "--json").out.splitlines())
+    attempts = [line for line in lines if line["kind"] == "attempt"]
+    assert {(each["error"], each["error_type"]) for each in attempts} == {typed}
     (row,) = Called(capfd, "dead", "retry", "soup-1", "--json").json
     assert (row["error"], row["error_type"]) == typed

@@ -11,7 +11,7 @@ from heapq import merge
 from typing import TYPE_CHECKING, Any
 
 from flowstore.cli import output, terminal
-from flowstore.cli.raised import error_text, event_error
+from flowstore.cli.raised import error_text, event_error, type_of
 from flowstore.cli.reading import find_run, read
 from flowstore.cli.words import said, span
 from flowstore.store.feed import Feed
@@ -135,6 +135,7 @@ def _attempt(row: TransitionRow, names: dict[int, str]) -> _Line:
         "attempt": row.attempt,
         "outcome": row.outcome,
         "error": row.error,
+        "error_type": type_of(row),
         "started_at": output.time_text(row.started_at),
         "duration": row.duration,
     }

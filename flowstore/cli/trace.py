@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flowstore.cli import output, terminal
-from flowstore.cli.raised import event_error
+from flowstore.cli.raised import event_error, event_type
 from flowstore.cli.reading import find_run, read
 from flowstore.cli.words import said, span
 from flowstore.events import QUIET
@@ -205,6 +205,7 @@ def _json(tree: _Tree, node: _Node) -> dict[str, Any]:
         "id": event.id,
         "name": event.name,
         "error": event.error,
+        "error_type": event_type(event),
         "created_at": output.time_text(event.created_at),
         "cause": None if node.cause is None else node.cause.position,
         "depth": node.depth,
