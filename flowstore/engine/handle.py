@@ -289,6 +289,7 @@ def _fail(
         return
     if attempt.streams is not None:
         attempt.streams.fail(text)
+        attempt.is_blameless = attempt.is_blameless or attempt.streams.has_broken
     wanted, attempt.events = Outstanding(), None
     if attempt.past is not None and attempt.past.row is not None:
         attempt.past.parked = attempt.arranged = None

@@ -146,6 +146,7 @@ class Streaming:
     Attributes:
         begun: how many streams the handler has emitted.
         count: how many events with streams.
+        has_broken: the handler failed of what an iterator raised.
     """
 
     __slots__ = (
@@ -157,6 +158,7 @@ class Streaming:
         "_stored",
         "begun",
         "count",
+        "has_broken",
     )
 
     def __init__(
@@ -174,6 +176,7 @@ class Streaming:
         self._pumps: list[Pump | Unread] = []
         self._is_over = False
         self.begun = 0
+        self.has_broken = False
 
     def emit(self, event: WorkflowEvent, *, is_replayed: bool, repeats: bool) -> None:
         """Take an event with streams through the door, and begin with them.
@@ -244,7 +247,11 @@ class Streaming:
             if pump.task is asyncio.current_task():
                 raise ConfigurationError("a stream's iterator cannot wait for the stream's end")
             if pump.task is not None:
-                await pump.task
+                try:
+                    await pump.task
+                except Exception:
+                    self.has_broken = True
+                    raise
 
     async def stop(self) -> None:
         """Break off what has not come to its end."""

@@ -208,8 +208,8 @@ def _check(archive: Archive) -> None:
 def is_repeatable(row: TransitionRow) -> bool:
     """Tell whether calling the handler again can end as this attempt did.
 
-    An attempt that is to be made again has not ended; one that took too long, or whose commit
-    was refused, did not fail by what the handler does.
+    An attempt that is to be made again has not ended; one that took too long, whose commit
+    was refused, or of which an iterator raised, did not fail by what the handler does.
     """
     if row.outcome == RETRIED:
         return False

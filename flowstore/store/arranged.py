@@ -56,7 +56,7 @@ def to_text(
         failed: steps that failed in an attempt that failed for good: when it is retried, its steps
             have the same names, and those that are done then take the place of these.
         blameless: an attempt failed for good, and not of what its handler raised: it took too
-            long, or its commit was refused.
+            long, its commit was refused, or the iterator of a stream raised.
     """
     said: dict[str, Any] = {}
     for name in _ROWS:
