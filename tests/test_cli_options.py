@@ -1,11 +1,14 @@
-"""Options that contradict each other: refused with one line, before anything is done."""
+"""Options: those that contradict each other are refused with one line, before anything is done."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import pytest
 from command_line import Called
+
+from flowstore.cli.options import STATUSES
+from flowstore.store.base import Status
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,3 +41,8 @@ def test_pairs_that_contradict_each_other(
     assert says in called.err
     assert called.err.count("\n") == 1
     assert list(folder.iterdir()) == []
+
+
+def test_status_takes_every_status_that_there_is() -> None:
+    """They are written down twice, so that `--help` needs no store."""
+    assert get_args(Status) == STATUSES
