@@ -45,7 +45,7 @@ class Bulk:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._run_many = connection.executemany
         self._texts: dict[tuple[str, Filled], str] = {}
-        """By the columns that have a value: some dozens, as few columns of a table can have none."""
+        """By the columns that have a value: some dozens, as few columns can have none."""
 
     def insert(self, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
         """Insert rows, if there are any; their cells are those of the table's record."""
