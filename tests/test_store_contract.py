@@ -219,6 +219,25 @@ async def test_an_event_that_came_in_behind_the_worker_keeps_the_run_going(store
     assert (result.status, result.head, result.cursor) == ("running", 2, 1)
 
 
+@pytest.mark.parametrize("announced", [False, True])
+async def test_so_does_one_of_another_process(tmp_path, announced):
+    """G4: also if the worker has sent off an event of its own since it last knew."""
+    stores = [SQLiteStore(parse(tmp_path / "shared.db")) for _ in range(2)]
+    try:
+        store, other = stores
+        await store.become_worker()
+        run = await claimed(store)
+        await other.perform(append(2))
+        if announced:
+            meanwhile = commit(run, new_cursor=0, events=[event(9)], announces=True)
+            assert (await store.perform(meanwhile)).head == 3
+        result = await store.perform(commit(run, drained=True))
+        assert (result.status, result.head, result.cursor) == ("running", 2 + announced, 1)
+    finally:
+        for each in stores:
+            await each.close()
+
+
 async def test_repeated_events_of_a_commit_are_appended_once(store):
     run = await claimed(store)
     emitted = event(9, id="1/handle/1")
