@@ -15,7 +15,7 @@ from flowstore.replay.record import is_over
 from flowstore.replay.report import diverged
 from flowstore.replay.users_code import first_of
 from flowstore.store.arranged import read_told
-from flowstore.store.base import DEAD
+from flowstore.store.base import DEAD, PARKED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -59,11 +59,11 @@ class Emissions:
         prefix = f"{where}/{base}/"
         failure = f"{stored.position}/{name}/{ERROR}"
         # What a step has shown is not shown again, nor what another attempt has.
-        is_unsure = (
-            (stored.position, name) in self._record.retried
-            or where != stored.position
-            or self._record.has_told_in_steps(stored, name, prefix)
+        origin = self._record.at(where)
+        is_partial = (stored.position, name) in self._record.retried or (
+            self._record.has_told_in_steps(origin, base, prefix)
         )
+        is_unsure = is_partial or where != stored.position
         for event in scene.announced:
             if event.id.startswith(prefix):
                 yield from self._announced(stored, name, event, is_unsure=is_unsure)
@@ -80,8 +80,8 @@ class Emissions:
         was = self._record.row(stored.position, name)
         if was is not None:
             yield from self._missing(stored, was, where, prefix)
-            if is_over(was) and not is_unsure:
-                yield from self._unannounced(stored, was, prefix)
+            if not is_partial:
+                yield from self._unannounced(stored, was, origin, prefix)
 
     def _swapped(
         self, stored: StoredEvent, name: str, mine: Sequence[NewEvent]
@@ -150,11 +150,12 @@ class Emissions:
             yield from self._gone(stored, was.handler, original)
 
     def _unannounced(
-        self, stored: StoredEvent, was: TransitionRow, prefix: str
+        self, stored: StoredEvent, was: TransitionRow, origin: StoredEvent, prefix: str
     ) -> Iterator[Divergence]:
-        # Behind the end of one that failed for good it was announced when it was retried.
-        end = was.started_at + was.duration if was.outcome == DEAD else math.inf
-        for original in self._record.caused.get(stored.id, ()):
+        # Behind the end of one that goes on at another event it was announced there.
+        is_last = origin is stored and was.outcome != DEAD and is_over(was)
+        end = math.inf if is_last else was.started_at + was.duration
+        for original in self._record.caused.get(origin.id, ()):
             if (
                 original.id not in self._seen
                 and was.started_at <= original.created_at <= end
@@ -194,12 +195,12 @@ class Emissions:
         """
         record = self._record
         rows = record.rows(stored.position).values()
-        # A handler that has gone on at another event may emit there.
-        if not record.caused or not all(map(is_over, rows)) or stored.position in record.left:
+        if not record.caused or not all(is_over(row) or row.outcome == PARKED for row in rows):
             return
         for original in record.caused.get(stored.id, ()):
             is_chosen = original.name != PROGRESS and not _ENGINES.fullmatch(original.id)
-            if is_chosen and original.id not in self._seen:
+            # What a handler emits that waits, or is retried, is compared with what it has told.
+            if is_chosen and original.id not in self._seen and original.id not in record.told:
                 yield from self._gone(stored, None, original)
 
 

@@ -105,10 +105,10 @@ class Record:
         return found
 
     @cached_property
-    def left(self) -> set[int]:
-        """The positions of events whose handlers have gone on at others."""
-        rows = self.archive.transitions
-        return {began_at(row.handler, row.position)[0] for row in rows if "@" in row.handler}
+    def told(self) -> set[str]:
+        """The ids of events that are told of by handlers that waited, or were retried."""
+        each = (arranged.read_told(row.arranged) for row in self.archive.transitions)
+        return {event for told in each if told is not None for event in told.events}
 
     @cached_property
     def chunks(self) -> dict[str, list[ChunkRow]]:
