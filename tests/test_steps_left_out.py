@@ -6,11 +6,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from again import ONE, TWO, again, handling, record
+import pytest
+from again import ONE, RUN, TWO, again, handling, record
 
-from flowstore import Retry, WorkflowEvent
+from flowstore import Retry, WorkflowEvent, WorkflowManager
+from flowstore.clock import Clock, SystemClock
 from flowstore.replay.accepted import Accepted, AcceptedChanges, Trait, paths_of
 from flowstore.replay.telling import trait_text
+from flowstore.testing import VirtualClock
 
 
 def stepping(*names: str) -> Any:
@@ -67,7 +70,8 @@ async def test_a_failed_step_is_missed_as_well(path):
     assert [each.path for each in found.differences] == ["steps.read"]
 
 
-async def test_what_only_another_attempt_has_done_is_not_missed(path):
+@pytest.mark.parametrize("clock", [SystemClock, VirtualClock])
+async def test_what_only_another_attempt_has_done_is_not_missed(path, clock: type[Clock]):
     """The last attempt, which is made again, need not go the way of those before it."""
 
     def retrying(*, mends: bool, last: str = "pay") -> Any:
@@ -81,10 +85,42 @@ async def test_what_only_another_attempt_has_done_is_not_missed(path):
 
         return handling(handle, retry=Retry(attempts=3, delay=0))
 
-    archive = await record(path, retrying(mends=False), ONE)
+    archive = await record(path, retrying(mends=False), ONE, clock=clock())
     assert {step.name for step in archive.steps} == {"look", "pay"}
     assert await again(archive, retrying(mends=False)) is None
     assert await again(archive, retrying(mends=True)) is None
+
+
+@pytest.mark.parametrize("clock", [SystemClock, VirtualClock])
+async def test_what_only_the_retry_of_a_dead_letter_has_done_is_not_missed(
+    path, clock: type[Clock]
+):
+    calls: list[str] = []
+
+    def ask() -> None:
+        calls.append("ask")
+        if len(calls) == 1:
+            raise ConnectionError("not yet")
+
+    def asking(*names: str) -> Any:
+        async def handle(event, ctx):
+            await ctx.step("ask", ask)
+            for name in names:
+                await ctx.step(name, str, 2)
+
+        return handling(handle)
+
+    workflow = WorkflowManager(path, clock=clock())
+    asking("pay")(workflow)
+    async for _ in workflow.process(ONE, correlation_id=RUN):
+        pass
+    await workflow.run(RUN).retry_dead(1)
+    await workflow.resume(RUN)
+    [archive] = await (await workflow.program.reader()).read_archives([RUN])
+    await workflow.close()
+    assert [row.outcome for row in archive.transitions] == ["dead", "handled"]
+    assert await again(archive, asking("pay")) is None
+    assert (await again(archive, asking())).position == 3
 
 
 async def test_each_part_of_a_handler_that_waited_has_its_own(path):

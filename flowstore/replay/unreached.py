@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 from flowstore.change import copied
 from flowstore.door import decode_json
 from flowstore.replay.difference import ABSENT, Difference, child
+from flowstore.replay.heard import has_come_to
 from flowstore.replay.report import diverged
+from flowstore.store.arranged import read_told
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -58,9 +60,13 @@ def _unreached(
     One that was done before it, by an attempt that failed or was killed, need not be reached by the
     next one, which may take another way.
     """
+    told = read_told(was.arranged)
+    # By a clock that stands still, as in tests, all attempts are at the same time.
+    begin = was.started_at + ((was.position, was.handler) in record.retried)
     end = was.started_at + was.duration
     for step in record.steps_of(place):
-        if was.started_at <= step.started_at <= end and step.number > used.get(step.name, 0):
+        is_its = begin <= step.started_at <= end and (told is None or has_come_to(told, step))
+        if is_its and step.number > used.get(step.name, 0):
             yield Difference(child("steps", step.name), _result(step), ABSENT)
 
 
