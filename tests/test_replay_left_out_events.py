@@ -8,6 +8,7 @@ import pytest
 from again import ONE, again, record
 
 from flowstore import WorkflowEvent
+from flowstore.testing import VirtualClock
 
 GO = WorkflowEvent("go")
 
@@ -53,3 +54,9 @@ async def test_what_is_left_out_beside_a_wait_is_found(path, changed, position, 
     found = await again(archive, changed)
     assert (found.kind, found.position, found.handler) == ("emitted", position, handler)
     assert found.differences[0].path == where
+
+
+async def test_by_a_clock_that_stands_still_nothing_is_missed_that_came_behind_the_wait(path):
+    archive = await record(path, waiting(), ONE, GO, clock=VirtualClock())
+    assert await again(archive, waiting()) is None
+    assert (await again(archive, waiting(tells="before"))).position == 5

@@ -10,6 +10,7 @@ from flowstore.door import decode_json
 from flowstore.errors import FlowstoreError
 from flowstore.events import ERROR, PROGRESS
 from flowstore.replay.difference import ABSENT, Difference, child, differences
+from flowstore.replay.heard import emitted, sent
 from flowstore.replay.order import swapped
 from flowstore.replay.record import is_over
 from flowstore.replay.report import diverged
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from flowstore.replay.record import Record
     from flowstore.replay.report import Divergence
     from flowstore.replay.scene import Scene
+    from flowstore.store.arranged import Told
     from flowstore.store.base import NewEvent, StoredEvent, TransitionRow
 
 _ORDINAL: Final = re.compile(r"\d+")
@@ -155,12 +157,14 @@ class Emissions:
         # Behind the end of one that goes on at another event it was announced there.
         is_last = origin is stored and was.outcome != DEAD and is_over(was)
         end = math.inf if is_last else was.started_at + was.duration
+        told = read_told(was.arranged)
         for original in self._record.caused.get(origin.id, ()):
             if (
                 original.id not in self._seen
                 and was.started_at <= original.created_at <= end
                 and original.id.startswith(prefix)
                 and _ANNOUNCED.fullmatch(original.id, len(prefix))
+                and (told is None or _is_sent(told, original.id))
             ):
                 yield from self._gone(stored, was.handler, original)
 
@@ -207,6 +211,12 @@ class Emissions:
 def lasting(text: str | None) -> str | None:
     """Return the text of an error without the addresses of objects, which are never the same."""
     return text and _ADDRESS.sub("0x…", text)
+
+
+def _is_sent(told: Told, event_id: str) -> bool:
+    """Tell whether an event had been sent off when an attempt ended; times can be equal."""
+    named = emitted(event_id)
+    return named is None or named.number <= sent(told, named.kind)
 
 
 def _is_of(event_id: str, prefix: str, failure: str) -> bool:
