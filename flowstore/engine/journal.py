@@ -54,8 +54,8 @@ class AttemptJournal:
         past: what a handler that waits, or did, has behind it; None for all others.
         change: what it has done to the state until it was parked.
         failed_steps: steps whose function raised.
-        is_blameless: if it has failed, then not of what its handler raised: it took too long, or
-            its commit was refused.
+        is_blameless: if it has failed, then not of what its handler raised: it took too long,
+            its commit was refused, or the iterator of a stream raised.
     """
 
     __slots__ = (
@@ -303,7 +303,7 @@ class AttemptJournal:
         number = self._used[name] = self._used.get(name, 0) + 1
         key = (self._stored.position, self.handler_name, name, number)
         annotation = return_annotation(function)
-        if key in run.steps:
+        if key in run.steps and self._around.is_in_turn(key):
             return codec.decode_value(run.steps[key], annotation)
         if self.past is not None and self.past.is_replayed and key in self.past.failed_steps:
             raise raised_again(self.past.failed_steps[key])

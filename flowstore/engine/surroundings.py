@@ -80,6 +80,14 @@ class Surroundings(Protocol):
         """Have the loop do something, and return when it is done; for plain functions."""
         ...
 
+    def is_in_turn(self, place: tuple[int, str, str, int]) -> bool:
+        """Tell whether the result of a finished step can be given out at once.
+
+        Args:
+            place: position, handler, name and number of the step. If not, it is called.
+        """
+        ...
+
     def call_step(
         self,
         place: tuple[int, str, str, int],
@@ -87,7 +95,7 @@ class Surroundings(Protocol):
         arguments: tuple[Any, ...],
         keywords: dict[str, Any],
     ) -> Awaitable[Any]:
-        """Call the function of a step that is not finished.
+        """Call the function of a step that is not finished, or not in turn.
 
         Args:
             place: position, handler, name and number of the step.

@@ -4,10 +4,11 @@ Nothing in here writes to the store that it reads, or runs a side effect (G12).
 
 Executing a run again (ADR 13): `rerun` goes through the events; `record` is what an archive says of
 the run, `undone` what of it came only with a retry; `scene` is what handlers are given, with
-`chunks` (streams) and `guard` (nothing outside); `judge` compares, with `emitted` (events),
-`arranged` (timers, tasks, waits), `unreached` (steps), `order` (of handlers), `handlers` (gone or
-new) and `users_code` (where it went wrong); `report` is what comes of it, `telling` puts it into
-lines. Checking many runs (ADR 18): `check`, `accepted`, `accepted_file`.
+`steps` (those beside one another `in_turn`), `chunks` (streams) and `guard` (nothing outside);
+`judge` compares, with `emitted` (events), `arranged` (timers, tasks, waits), `unreached` (steps),
+`order` (of handlers), `handlers` (gone or new) and `users_code` (where it went wrong); `report` is
+what comes of it, `telling` puts it into lines. Checking many runs (ADR 18): `check`, `accepted`,
+`accepted_file`.
 
 Forks (ADR 15): `fork` makes one, of what `cut` leaves of a run and how it stood then (`standing`);
 `patch` edits it, `fork_writing` puts it into a store. `parting` tells where two runs part.

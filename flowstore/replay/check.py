@@ -11,7 +11,7 @@ from flowstore.errors import FlowstoreError
 from flowstore.replay.accepted import Accepted, AcceptedChanges, Trait, paths_of
 from flowstore.replay.difference import ignorable
 from flowstore.replay.rerun import rerun
-from flowstore.replay.scene import named
+from flowstore.replay.steps import named
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence

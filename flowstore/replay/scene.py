@@ -11,16 +11,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from flowstore import token
 from flowstore.clock import Clock
 from flowstore.door import decode_json
-from flowstore.engine.calls import call_step, in_thread
-from flowstore.engine.raised import raised_again
-from flowstore.errors import InvalidValueError
+from flowstore.engine.calls import in_thread
 from flowstore.outside import refusal
 from flowstore.replay.chunks import Streams
 from flowstore.replay.report import Divergence, Moment
-from flowstore.replay.undone import LaterSteps
+from flowstore.replay.steps import Steps, named
 from flowstore.replay.users_code import reached_from
-from flowstore.store.arranged import read_failed
-from flowstore.store.base import DEAD, Behind, Load, LoadParked, ParkedWork
+from flowstore.store.base import Behind, Load, LoadParked, ParkedWork
 from flowstore.stream import has_streams
 
 if TYPE_CHECKING:
@@ -32,7 +29,6 @@ if TYPE_CHECKING:
     from flowstore.engine.program import Program
     from flowstore.replay.record import Record
     from flowstore.replay.report import Kind
-    from flowstore.replay.undone import Key
     from flowstore.state import State
     from flowstore.store.base import (
         Committed,
@@ -40,7 +36,6 @@ if TYPE_CHECKING:
         Operation,
         StepRow,
         StoredEvent,
-        TransitionRow,
     )
     from flowstore.token import Claimed
 
@@ -114,8 +109,9 @@ class Scene:
         self.clock: Clock = self._time
         self.logger = _quiet()
         self.worker_id = "replay"
-        self._live = named(live)
-        self.streams = Streams(self, record, self._live)
+        live = named(live)
+        self.streams = Streams(self, record, live)
+        self.steps = Steps(self, record, live)
         self.announced: list[NewEvent] = []
         self.entered: dict[str, Attempt] = {}
         self.halted: Divergence | None = None
@@ -125,8 +121,6 @@ class Scene:
         self.record = record
         self._before = before
         self._attempt: Attempt | None = None
-        self._later = LaterSteps(record.archive)
-        self._undone: dict[Key, str | None] = {}
 
     @property
     def is_debugged(self) -> bool:
@@ -207,7 +201,8 @@ class Scene:
         self._attempt = attempt
         self.entered[attempt.recorded_as] = attempt
         row = self.record.row(attempt.position, attempt.recorded_as)
-        self._take_back(attempt, row)
+        place = self.origin_of(attempt.position, attempt.recorded_as)
+        self.steps.begin(attempt, row, place)
         if self._before is None:
             return
         moment = Moment(
@@ -224,15 +219,6 @@ class Scene:
         finally:
             refusal.reset(unguarded)
 
-    def _take_back(self, attempt: Attempt, row: TransitionRow | None) -> None:
-        """Have the steps not done that only a later attempt has done."""
-        steps = attempt.run.steps
-        steps.update(self._undone)
-        self._undone = {}
-        if row is not None and row.outcome == DEAD:
-            place = self.origin_of(attempt.position, attempt.recorded_as)
-            self._undone = {key: steps.pop(key) for key in self._later.done_after(row, place)}
-
     async def call_plain(self, name: str, function: Callable[[], Any]) -> Any:
         """Call a plain function in a thread, or right here for a debugger."""
         if self._before is not None:
@@ -246,6 +232,10 @@ class Scene:
         else:
             asyncio.run_coroutine_threadsafe(work, self.loop).result()
 
+    def is_in_turn(self, place: tuple[int, str, str, int]) -> bool:
+        """Tell whether all steps have ended that ended before this one then."""
+        return self.steps.is_in_turn(place)
+
     def call_step(
         self,
         place: tuple[int, str, str, int],
@@ -253,32 +243,8 @@ class Scene:
         arguments: tuple[Any, ...],
         keywords: dict[str, Any],
     ) -> Awaitable[Any]:
-        """Let a step fail as it did then, or really run if that is wanted; else end here."""
-        name = place[2]
-        if name in self._live:
-            return _unguarded(call_step(name, function, arguments, keywords))
-        handler = None if self._attempt is None else self._attempt.recorded_as
-        row = self.record.row(self._position, handler or "")
-        failure = None if row is None else read_failed(row.arranged).get((name, place[3]))
-        failure = failure or self.record.failures.get(place)
-        if failure is not None:
-            raise raised_again(failure)
-        why = ""
-        if row is not None and row.outcome == DEAD:  # perhaps what was wrong is mended now
-            why = f" (it was dead: {(row.error or '')[:200]})"
-        which = "" if place[3] == 1 else f", call {place[3]} of that name,"
-        return self.halt(
-            "step",
-            handler,
-            f"position {self._position}: handler {handler!r} reached for step {name!r}{which} "
-            f"which is not recorded; have it really run with live=[{name!r}] (--live {name!r}), "
-            f"or see why it was not done then{why}",
-            name,
-        )
-
-    def has_run(self, names: Collection[str]) -> bool:
-        """Tell whether one of these steps is to run really, perhaps in the place of another."""
-        return not self._live.isdisjoint(names)
+        """Return what a step ended with then, which is not at hand; or really call it."""
+        return self.steps.call(place, function, arguments, keywords)
 
     async def record_step(self, run: ActiveRun, step: StepRow) -> None:
         """Leave the record as it is."""
@@ -322,17 +288,6 @@ class Scene:
         """Keep an event for comparison."""
         self.announced.append(event)
         return self.loop.create_future()
-
-
-def named(live: Collection[str]) -> frozenset[str]:
-    """Return names of steps that are to run, unless they are the letters of one name.
-
-    Raises:
-        InvalidValueError: it is a text.
-    """
-    if isinstance(live, str):
-        raise InvalidValueError("live", f"is {live!r}; it takes several names: [{live!r}]")
-    return frozenset(live)
 
 
 class States:
@@ -380,12 +335,3 @@ def _quiet() -> logging.Logger:
     logger = logging.Logger("flowstore.replay")  # noqa: LOG001 - it is no one's child
     logger.disabled = True
     return logger
-
-
-async def _unguarded(call: Awaitable[Any]) -> Any:
-    """Await a call that may reach outside."""
-    guarded = refusal.set(None)
-    try:
-        return await call
-    finally:
-        refusal.reset(guarded)

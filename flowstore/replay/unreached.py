@@ -38,7 +38,7 @@ def not_called(
     if attempt is None or not scene.record.archive.steps:
         return None
     used = attempt.told.steps
-    if scene.has_run(used):  # what really runs may be in the place of another
+    if scene.steps.are_live(used):  # what really runs may be in the place of another
         return None
     place = scene.origin_of(stored.position, was.handler)
     found = kept(_unreached(scene.record, was, place, used))
