@@ -136,3 +136,20 @@ async def test_code_that_no_longer_calls_the_first_is_not_waited_for_for_ever(pa
     archive = await record(path, handling(as_completed(race)), ONE)
     divergence = await again(archive, handling(slow_only))
     assert (divergence.kind, divergence.differences[0].path) == ("step", "steps.fast")
+
+
+async def test_a_finished_step_that_is_live_waits_for_its_turn_and_does_not_run(path):
+    """G3, G12."""
+    ran: list[str] = []
+
+    async def slow() -> None:
+        ran.append("slow")
+        await asyncio.sleep(0.02)
+
+    async def both(_event, ctx):
+        await asyncio.gather(ctx.step("slow", slow), ctx.step("fast", str))
+
+    archive = await record(path, handling(both), ONE)
+    assert ran == ["slow"]
+    assert await again(archive, handling(both), live=["slow"]) is None
+    assert ran == ["slow"]

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from bisect import bisect_right
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from flowstore import token
 from flowstore.clock import Clock
@@ -42,6 +42,10 @@ if TYPE_CHECKING:
     Before = Callable[[Moment], None]
 
 
+_LEAST_TIMEOUT: Final = 30.0
+_YEAR: Final = 3600.0 * 24 * 365
+
+
 class Halt(BaseException):
     """Ends a replay; no Exception, so that ``except Exception`` lets it pass."""
 
@@ -72,8 +76,13 @@ class RecordedClock(Clock):
         return self._clock.random(seed)
 
     async def sleep(self, seconds: float) -> None:
-        """Sleep in real time: it is a handler's timeout that asks."""
-        await asyncio.sleep(3600 * 24 * 365 if self._is_patient else seconds)
+        """Sleep in real time: it is a handler's timeout that asks.
+
+        An attempt that took too long then is not made again, so what is short is lengthened: this
+        machine may have more to do than that one had.
+        """
+        least = _LEAST_TIMEOUT if not self._is_patient else _YEAR
+        await asyncio.sleep(max(seconds, least))
 
 
 class Scene:

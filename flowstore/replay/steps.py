@@ -53,6 +53,7 @@ class Steps:
         self._in_turn = InTurn()
         self._attempt: Attempt | None = None
         self._row: TransitionRow | None = None
+        self._task: asyncio.Task[Any] | None = None
 
     def begin(self, attempt: Attempt, row: TransitionRow | None, place: tuple[int, str]) -> None:
         """Begin with an attempt; steps that were not done yet when it ended are kept from it.
@@ -62,7 +63,7 @@ class Steps:
             row: how it ended then, if it is recorded.
             place: the event that its handler handles, and the handler's name there.
         """
-        self._attempt, self._row = attempt, row
+        self._attempt, self._row, self._task = attempt, row, asyncio.current_task()
         steps = attempt.run.steps
         steps.update(self._undone)
         self._undone = {}
@@ -82,7 +83,8 @@ class Steps:
         keywords: dict[str, Any],
     ) -> Awaitable[Any]:
         """Return what a step ends with that is not at hand; one that is live really runs."""
-        if key[2] in self._live:
+        steps = {} if self._attempt is None else self._attempt.run.steps
+        if key[2] in self._live and key not in steps:  # what is finished only waits for its turn
             return _unguarded(call_step(key[2], function, arguments, keywords))
         return self._end(key, function)
 
@@ -92,14 +94,20 @@ class Steps:
         if attempt is not None and key in attempt.run.steps:
             text = attempt.run.steps[key]
             return self._stage.codec.decode_value(text, return_annotation(function))
-        failure = None if row is None else read_failed(row.arranged).get(key[2:])
-        failure = failure or self._record.failures.get(key)
+        failure = self._failure(key, row)
         if failure is not None:
             raise raised_again(failure)
         # A handler that does not wait for all of its steps was done without this one then, too.
-        if attempt is not None and await patiently(lambda: attempt.has_ended):
+        is_awaited = asyncio.current_task() is self._task
+        if not is_awaited and attempt is not None and await patiently(lambda: attempt.has_ended):
             raise asyncio.CancelledError
         return self._halt(key, attempt, row)
+
+    def _failure(self, key: Key, row: TransitionRow | None) -> str | None:
+        """Return what a step raised in this attempt; another one may have failed of it as well."""
+        if row is not None and row.outcome == DEAD:
+            return read_failed(row.arranged).get(key[2:])
+        return self._record.failures.get(key)
 
     def _halt(self, key: Key, attempt: Attempt | None, row: TransitionRow | None) -> NoReturn:
         handler = None if attempt is None else attempt.recorded_as
