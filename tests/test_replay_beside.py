@@ -7,7 +7,9 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from again import ONE, again, handling, record
+from again import ONE, RUN, again, handling, record
+
+from flowstore import WorkflowManager
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -153,3 +155,40 @@ async def test_a_finished_step_that_is_live_waits_for_its_turn_and_does_not_run(
     assert ran == ["slow"]
     assert await again(archive, handling(both), live=["slow"]) is None
     assert ran == ["slow"]
+
+
+async def test_failures_beside_one_another_come_in_their_order_also_after_a_retry(path):
+    """The retry of the dead letter has put its steps in the place of those that failed."""
+    is_mended: list[bool] = []
+
+    async def ask(number: int, gate: asyncio.Event) -> None:
+        if number == 1:
+            await gate.wait()
+        if not is_mended:
+            raise ConnectionError(str(number))
+
+    async def handle(_, ctx):
+        gate, order = asyncio.Event(), []
+
+        async def call(number: int) -> None:
+            try:
+                await ctx.step("ask", ask, number, gate)
+            except ConnectionError:
+                order.append(number)
+            gate.set()
+
+        await asyncio.gather(call(1), call(2))
+        if order:
+            raise ValueError(str(order))
+
+    archive = await record(path, handling(handle), ONE)
+    assert [row.error for row in archive.transitions] == ["[2, 1]"]
+    is_mended.append(True)
+    workflow = WorkflowManager(path)
+    handling(handle)(workflow)
+    await workflow.run(RUN).retry_dead(1)
+    await workflow.resume()
+    await workflow.close()
+    archive = await record(path, handling(handle))
+    assert [row.outcome for row in archive.transitions] == ["dead", "handled"]
+    assert await again(archive, handling(handle)) is None

@@ -26,9 +26,16 @@ class InTurn:
     Args:
         steps: the steps of the handler at its event.
         was: the attempt, if it is recorded.
+        failed: the steps that failed in it, in order, if it failed for good: a retry may have put
+            its own in the place of their rows.
     """
 
-    def __init__(self, steps: Iterable[StepRow] = (), was: TransitionRow | None = None) -> None:
+    def __init__(
+        self,
+        steps: Iterable[StepRow] = (),
+        was: TransitionRow | None = None,
+        failed: Iterable[Key] = (),
+    ) -> None:
         self._before: dict[Key, Key] = {}
         self._done: set[Key] = set()
         if was is None:
@@ -44,6 +51,8 @@ class InTurn:
                 last = before
             if last is not None:
                 self._before[_key(step)] = _key(last)
+        for earlier, later in pairwise(failed):
+            self._before.setdefault(later, earlier)
 
     def take(self, key: Key) -> bool:
         """Tell whether it is the turn of a step; if so, it has ended."""

@@ -67,9 +67,11 @@ class Steps:
         steps = attempt.run.steps
         steps.update(self._undone)
         self._undone = {}
+        failed: list[Key] = []
         if row is not None and row.outcome == DEAD:
+            failed = [(*place, *each) for each in read_failed(row.arranged)]
             self._undone = {key: steps.pop(key) for key in self._later.done_after(row, place)}
-        self._in_turn = InTurn(self._record.steps_of(place), row)
+        self._in_turn = InTurn(self._record.steps_of(place), row, failed)
 
     def is_in_turn(self, key: Key) -> bool:
         """Tell whether a step can end now; if so, it has."""
