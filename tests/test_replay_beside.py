@@ -192,3 +192,35 @@ async def test_failures_beside_one_another_come_in_their_order_also_after_a_retr
     archive = await record(path, handling(handle))
     assert [row.outcome for row in archive.transitions] == ["dead", "handled"]
     assert await again(archive, handling(handle)) is None
+
+
+async def test_a_dead_letter_does_not_meet_what_failed_in_its_retry(path):
+    is_retried: list[bool] = []
+
+    async def slow() -> None:
+        if is_retried:
+            message = "gone"
+            raise ConnectionError(message)
+        await asyncio.Event().wait()
+
+    async def handle(_, ctx):
+        calls = [asyncio.ensure_future(ctx.step(each.__name__, each)) for each in (slow, fast)]
+        done, others = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+        for each in others:
+            each.cancel()
+        failed = [str(each.exception()) for each in done if each.exception()]
+        raise ValueError(f"{failed}, {len(others)} cut off")
+
+    async def fast() -> str:
+        return "fast"
+
+    await record(path, handling(handle), ONE)
+    is_retried.append(True)
+    workflow = WorkflowManager(path)
+    handling(handle)(workflow)
+    await workflow.run(RUN).retry_dead(1)
+    await workflow.resume()
+    await workflow.close()
+    archive = await record(path, handling(handle))
+    assert [row.error for row in archive.transitions] == ["[], 1 cut off", "['gone'], 0 cut off"]
+    assert await again(archive, handling(handle)) is None

@@ -92,11 +92,13 @@ class Steps:
 
     async def _end(self, key: Key, function: Callable[..., Any]) -> Any:
         attempt, row = self._attempt, self._row
+        past = None if attempt is None else attempt.past
+        is_past = past is not None and past.is_replayed  # what failed before a wait is met again
         await self._in_turn.wait(key)
         if attempt is not None and key in attempt.run.steps:
             text = attempt.run.steps[key]
             return self._stage.codec.decode_value(text, return_annotation(function))
-        failure = self._failure(key, row)
+        failure = self._failure(key, row, is_past=is_past)
         if failure is not None:
             raise raised_again(failure)
         # A handler that does not wait for all of its steps was done without this one then, too.
@@ -105,9 +107,9 @@ class Steps:
             raise asyncio.CancelledError
         return self._halt(key, attempt, row)
 
-    def _failure(self, key: Key, row: TransitionRow | None) -> str | None:
+    def _failure(self, key: Key, row: TransitionRow | None, *, is_past: bool) -> str | None:
         """Return what a step raised in this attempt; another one may have failed of it as well."""
-        if row is not None and row.outcome == DEAD:
+        if row is not None and row.outcome == DEAD and not is_past:
             return read_failed(row.arranged).get(key[2:])
         return self._record.failures.get(key)
 
