@@ -13,6 +13,9 @@ from flowstore import WorkflowManager
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
+
+    from again import Setup
 
 
 class Race:
@@ -91,6 +94,16 @@ def left_behind(race: Race) -> Callable[..., Any]:
         ctx.state["first"] = await ctx.step("fast", race.fast)
 
     return handle
+
+
+async def retried(path: Path, setup: Setup) -> Any:
+    """Retry the dead letter at the first event; return all that the store has of its run."""
+    workflow = WorkflowManager(path)
+    setup(workflow)
+    await workflow.run(RUN).retry_dead(1)
+    await workflow.resume()
+    await workflow.close()
+    return await record(path, setup)
 
 
 @pytest.mark.parametrize(
@@ -184,12 +197,7 @@ async def test_failures_beside_one_another_come_in_their_order_also_after_a_retr
     archive = await record(path, handling(handle), ONE)
     assert [row.error for row in archive.transitions] == ["[2, 1]"]
     is_mended.append(True)
-    workflow = WorkflowManager(path)
-    handling(handle)(workflow)
-    await workflow.run(RUN).retry_dead(1)
-    await workflow.resume()
-    await workflow.close()
-    archive = await record(path, handling(handle))
+    archive = await retried(path, handling(handle))
     assert [row.outcome for row in archive.transitions] == ["dead", "handled"]
     assert await again(archive, handling(handle)) is None
 
@@ -216,11 +224,6 @@ async def test_a_dead_letter_does_not_meet_what_failed_in_its_retry(path):
 
     await record(path, handling(handle), ONE)
     is_retried.append(True)
-    workflow = WorkflowManager(path)
-    handling(handle)(workflow)
-    await workflow.run(RUN).retry_dead(1)
-    await workflow.resume()
-    await workflow.close()
-    archive = await record(path, handling(handle))
+    archive = await retried(path, handling(handle))
     assert [row.error for row in archive.transitions] == ["[], 1 cut off", "['gone'], 0 cut off"]
     assert await again(archive, handling(handle)) is None
