@@ -281,7 +281,7 @@ class RunRow:
     updated_at: int
     waits: int = 0
     tasks: int = 0
-    chain: bytes | None = None
+    chain: bytes | bytearray | None = None
     foreign_head: int = 0
 
     @property
